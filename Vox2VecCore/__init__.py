@@ -1,0 +1,51 @@
+"""Voxel embeddings of CT: a vector for every voxel, similarity maps, and matching points across scans.
+
+The names below are the public interface; each is imported when it is first used, so that importing the package
+costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from Vox2VecCore.embedding import embed
+    from Vox2VecCore.errors import Vox2VecError
+    from Vox2VecCore.matching import match_points
+    from Vox2VecCore.model import load_model
+    from Vox2VecCore.similarity import similarity_map
+    from Vox2VecCore.volume import Volume
+    from Vox2VecCore.volume_io import read_volume, write_volume
+
+__all__ = [
+    "Volume",
+    "Vox2VecError",
+    "embed",
+    "load_model",
+    "match_points",
+    "read_volume",
+    "similarity_map",
+    "write_volume",
+]
+
+_HOMES = {
+    "Volume": "volume",
+    "Vox2VecError": "errors",
+    "embed": "embedding",
+    "load_model": "model",
+    "match_points": "matching",
+    "read_volume": "volume_io",
+    "similarity_map": "similarity",
+    "write_volume": "volume_io",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

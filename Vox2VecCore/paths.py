@@ -1,0 +1,74 @@
+"""Where Vox2Vec keeps things on this computer, and how files and folders come into being all at once."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+
+def cache_folder() -> Path:
+    """Folder of the embedding cache: ``$VOX2VEC_CACHE_DIR``, else the user's cache folder."""
+    return _from_environment("VOX2VEC_CACHE_DIR") or _user_folder("XDG_CACHE_HOME", ".cache", "Caches")
+
+
+def models_folder() -> Path:
+    """Folder of fetched and imported models: ``$VOX2VEC_MODELS_DIR``, else the user's data folder."""
+    return _from_environment("VOX2VEC_MODELS_DIR") or (
+        _user_folder("XDG_DATA_HOME", ".local/share", "Application Support") / "models"
+    )
+
+
+def shipped_models_folders() -> list[Path]:
+    """Where models that come with Vox2Vec may lie: inside the package when installed, else in the checkout."""
+    package = Path(__file__).resolve().parent
+    return [package / "Models", package.parent / "Resources" / "Models"]
+
+
+def _from_environment(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value).expanduser() if value else None
+
+
+def _user_folder(xdg_variable: str, linux: str, mac: str) -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "Vox2Vec"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / mac / "Vox2Vec"
+    return Path(os.environ.get(xdg_variable, Path.home() / linux)) / "vox2vec"
+
+
+@contextmanager
+def new_folder(final: Path) -> Iterator[Path]:
+    """A temporary folder that takes the name ``final`` when the block ends well, and vanishes when it does not.
+
+    When ``final`` exists by then (another process was faster) the newcomer is dropped.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.{uuid4().hex}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        try:
+            temporary.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def replace_file(final: Path) -> Iterator[Path]:
+    """A temporary path beside ``final`` that replaces it when the block ends well, and vanishes when it does not.
+
+    It ends like ``final``, because writers choose their format by the suffix.
+    """
+    temporary = final.with_name(f".{uuid4().hex}.tmp.{final.name}")
+    try:
+        yield temporary
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""The one way long work talks to whoever started it: progress out, cancellation in."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from Vox2VecCore.errors import Cancelled
+
+
+@dataclass(frozen=True)
+class ProgressReport:
+    """A moment of a running job."""
+
+    stage: str
+    done: int
+    total: int
+    seconds_left: float | None
+    """Estimated from the pace so far; ``None`` before the first step is done."""
+
+    @property
+    def fraction(self) -> float:
+        """Share of the stage that is done, 0 to 1."""
+        return self.done / self.total if self.total else 1.0
+
+
+@dataclass
+class Progress:
+    """Reports progress of a job and stops it when asked.
+
+    :param on_report: called with a :class:`ProgressReport` in the thread that does the work.
+    :param is_cancelled: asked between steps; when it answers true the job raises
+        :class:`~Vox2VecCore.errors.Cancelled`.
+    """
+
+    on_report: Callable[[ProgressReport], None] | None = None
+    is_cancelled: Callable[[], bool] | None = None
+    _stage: str | None = field(default=None, init=False, repr=False)
+    _started: float = field(default=0.0, init=False, repr=False)
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        """Say that ``done`` of ``total`` steps of ``stage`` are finished.
+
+        :raises Cancelled: if the user asked for it.
+        """
+        self.check()
+        now = time.monotonic()
+        if stage != self._stage:
+            self._stage, self._started = stage, now
+        if self.on_report is not None:
+            left = (now - self._started) / done * (total - done) if done else None
+            self.on_report(ProgressReport(stage, done, total, left))
+
+    def check(self) -> None:
+        """Raise :class:`~Vox2VecCore.errors.Cancelled` if the user asked for it."""
+        if self.is_cancelled is not None and self.is_cancelled():
+            raise Cancelled
