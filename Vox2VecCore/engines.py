@@ -1,0 +1,193 @@
+"""What runs the network on one tile: PyTorch on a GPU or CPU, OpenVINO on a CPU."""
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from Vox2VecCore.errors import EngineError, MissingExtraError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+EngineName = Literal["auto", "torch", "openvino"]
+Precision = Literal["auto", "single", "half"]
+
+SELF_CHECK_COSINE = 0.999
+"""Half precision is used only if its first tile agrees this well with single precision."""
+
+
+class Engine(Protocol):
+    """Runs a module (one image in, a tuple of tensors out) on tiles of any shape."""
+
+    name: str
+    device: str
+
+    def __call__(self, image: NDArray[np.float32]) -> list[NDArray]:
+        """Outputs of the module for an image (X, Y, Z) scaled to [0, 1], its sides multiples of the coarsest stride."""
+        ...
+
+
+def make_engine(
+    module: nn.Module, device: DeviceName = "auto", engine: EngineName = "auto", precision: Precision = "auto"
+) -> Engine:
+    """Engine for a module in evaluation mode; device, engine and their errors as in :func:`choose`.
+
+    :param precision: ``half`` is float16 on CUDA and bfloat16 by OpenVINO on a CPU that computes with it; either is
+        used only if the first tile agrees with single precision. ``auto`` is half on CUDA, single elsewhere.
+    :raises EngineError: if half precision is asked for where it would be slower or is not there.
+    """
+    device, engine = choose(device, engine)
+    if precision == "half" and not (device == "cuda" or (engine == "openvino" and cpu_computes_bfloat16())):
+        raise EngineError("Half precision needs CUDA, or OpenVINO on a CPU with bfloat16 arithmetic: choose single.")
+    if engine == "openvino":
+        return OpenVINOEngine(module, half=precision == "half")
+    return TorchEngine(module, device, half=device == "cuda" and precision != "single")
+
+
+def choose(device: DeviceName, engine: EngineName) -> tuple[DeviceName, EngineName]:
+    """What the names stand for on this computer.
+
+    ``auto`` takes a GPU when PyTorch sees one; on a CPU OpenVINO when it is installed, else PyTorch.
+
+    :raises EngineError: if the device or engine is not available here or the two do not go together.
+    :raises MissingExtraError: if OpenVINO is asked for and not installed.
+    """
+    available = available_devices()
+    if device not in ("auto", *available):
+        raise EngineError(f"Device {device} is not available to PyTorch here; available: {', '.join(available)}.")
+    if engine == "openvino":
+        if device not in ("auto", "cpu"):
+            raise EngineError(f"OpenVINO runs on the CPU here, not on {device}: choose device cpu or engine torch.")
+        if not openvino_installed():
+            raise MissingExtraError("The OpenVINO engine", "openvino")
+        return "cpu", "openvino"
+    chosen = available[0] if device == "auto" else device
+    if engine == "auto" and chosen == "cpu" and openvino_installed():
+        return chosen, "openvino"
+    return chosen, "torch"
+
+
+def available_devices() -> list[DeviceName]:
+    """Devices that PyTorch can use here, fastest first."""
+    gpus: list[tuple[DeviceName, bool]] = [
+        ("cuda", torch.cuda.is_available()),
+        ("mps", torch.backends.mps.is_available()),
+    ]
+    return [*(name for name, there in gpus if there), "cpu"]
+
+
+def openvino_installed() -> bool:
+    """Whether OpenVINO can be imported."""
+    return importlib.util.find_spec("openvino") is not None
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Whether OpenVINO is here and finds bfloat16 arithmetic in this CPU; without it, it is slower than single."""
+    if not openvino_installed():
+        return False
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+class TorchEngine:
+    """PyTorch in single precision; on CUDA in half precision once the first tile has shown that it can be trusted.
+
+    Some cuDNN releases return wrong 3D convolutions in half precision (PyTorch issue 163539), hence the check.
+    """
+
+    name = "torch"
+
+    def __init__(self, module: nn.Module, device: str, half: bool = False) -> None:
+        self.device = device
+        self._module = module.to(device)
+        self._half: bool | None = None if half else False
+        if device == "cuda":
+            self._module = self._module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+
+    @torch.inference_mode()
+    def __call__(self, image: NDArray[np.float32]) -> list[NDArray]:
+        try:
+            tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None].to(self.device)
+            if self._half is None:
+                single, half = self._run(tensor, half=False), self._run(tensor, half=True)
+                self._half = agree(single, half)
+                outputs = half if self._half else single
+            else:
+                outputs = self._run(tensor, half=self._half)
+            return [output.cpu().numpy() for output in outputs]
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                f"Out of memory on {self.device} for a tile of {' x '.join(map(str, image.shape))} voxels: close "
+                "other programs that use it, or choose device cpu."
+            ) from error
+
+    def _run(self, tensor: torch.Tensor, half: bool) -> tuple[torch.Tensor, ...]:
+        with torch.autocast(self.device, torch.float16, enabled=half):
+            return self._module(tensor)
+
+
+def agree(expected: tuple[torch.Tensor, ...], got: tuple[torch.Tensor, ...]) -> bool:
+    """Whether all outputs point the same way: cosine over each whole tensor above the limit, nothing infinite."""
+    for a, b in zip(expected, got, strict=True):
+        a, b = a.float().flatten(), b.float().flatten()
+        cosine = torch.dot(a, b) / (a.norm() * b.norm()).clamp_min(1e-12)
+        if not bool(torch.isfinite(b).all()) or (bool(a.any()) and float(cosine) < SELF_CHECK_COSINE):
+            return False
+    return True
+
+
+class OpenVINOEngine:
+    """OpenVINO on the CPU: in single precision the same numbers as PyTorch, about twice as fast or more."""
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, module: nn.Module, half: bool = False) -> None:
+        try:
+            import openvino
+            from openvino.frontend import FrontEndManager
+            from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+        except ImportError as error:
+            raise MissingExtraError("The OpenVINO engine", "openvino") from error
+        example = torch.zeros(1, 1, 32, 32, 32)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # tracing; OpenVINO knows no other way for a module
+            traced = torch.jit.trace(module, example, check_trace=False)
+        # The front end itself, not openvino.convert_model: that one reports its use over the network, runs the
+        # module twice more, and takes three times as long.
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        decoder = TorchScriptPythonDecoder(traced, example_input=(example,))  # must outlive the conversion
+        model = frontend.convert(frontend.load(decoder))
+        (image,) = model.get_parameters()
+        image.set_element_type(openvino.Type.f32)
+        image.set_partial_shape(openvino.PartialShape([1, 1, -1, -1, -1]))
+        model.validate_nodes_and_infer_types()
+
+        def compiled(precision: str) -> Callable:
+            options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+            return openvino.Core().compile_model(model, "CPU", options).create_infer_request().infer
+
+        self._single = compiled("f32")
+        self._half = compiled("bf16") if half else None
+        self._checked = not half
+
+    def __call__(self, image: NDArray[np.float32]) -> list[NDArray]:
+        inputs = [np.ascontiguousarray(image)[None, None]]
+        if not self._checked:
+            single, half = (_infer(run, inputs) for run in (self._single, self._half))
+            self._checked = True
+            if not agree(*(tuple(map(torch.from_numpy, outputs)) for outputs in (single, half))):
+                self._half = None
+        return _infer(self._half or self._single, inputs)
+
+
+def _infer(run: Callable | None, inputs: list[NDArray]) -> list[NDArray]:
+    assert run is not None
+    outputs = run(inputs, share_inputs=True, share_outputs=True)
+    return [outputs[i] for i in range(len(outputs))]
