@@ -1,0 +1,308 @@
+"""The settings of a pretraining run: strict, frozen, from one TOML file, presets and ``--set key=value``."""
+
+import dataclasses
+import importlib
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from Vox2VecCore.config import Architecture
+from Vox2VecCore.errors import MissingExtraError
+from Vox2VecCore.pretraining.errors import PretrainingError
+from Vox2VecCore.pretraining.intensity import PUBLISHED, IntensityAugmentation
+from Vox2VecCore.pretraining.views import SpatialAugmentation
+from Vox2VecCore.shapes import Triple
+
+T = TypeVar("T")
+
+NONE = "none"
+"""Stands for ``None``, which TOML does not have."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What one step sees.
+
+    :param patients: different patients of one step.
+    :param pairs: pairs of views from each of them.
+    :param smallest_view: smallest shape of a view in voxels; every step draws one shape between this and
+        ``largest_view``, in multiples of the coarsest stride's half.
+    :param largest_view: largest shape.
+    :param points: pairs of voxels per pair of views.
+    """
+
+    patients: int = 2
+    pairs: int = 1
+    smallest_view: Triple = (56, 48, 40)
+    largest_view: Triple = (88, 80, 72)
+    points: int = 768
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised.
+
+    :param kind: InfoNCE, or VICReg as the second published objective.
+    :param temperature: of InfoNCE.
+    :param ignore_radius_mm: nearer voxels of a patient are no negatives; 0 as published.
+    :param negatives: ``"patient"`` takes negatives from the anchor's own patient only, so that the embedding has
+        no reason to tell patients apart; ``"all"`` from all voxels of the step and of all processes.
+    :param chunk: anchors whose similarities are held at a time; 0 for all.
+    :param position_weight: weight of the position-in-the-body objective; 0 for none.
+    :param match_weight: weight of InfoNCE between matched points of two patients.
+    :param match_radius_mm: its ignore radius, which allows for matches that are a little off.
+    """
+
+    kind: Literal["infonce", "vicreg"] = "infonce"
+    temperature: float = 0.1
+    ignore_radius_mm: float = 8.0
+    negatives: Literal["patient", "all"] = "patient"
+    chunk: int = 0
+    position_weight: float = 0.3
+    match_weight: float = 0.7
+    match_radius_mm: float = 20.0
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Pairs of patients whose matching points are pulled together (see ``correspondence.py``).
+
+    :param every: steps between searches with the network as it is then; 0 for none, as published.
+    :param fraction: share of steps, once there are matches, that see matched patients.
+    :param most_pairs: pairs of scans searched each time.
+    :param points: most matched points used of a pair of views.
+    """
+
+    every: int = 300
+    fraction: float = 0.75
+    most_pairs: int = 100
+    points: int = 256
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """Adam with warm-up, cosine decay, gradient clipping and an average of the weights.
+
+    :param steps: optimiser steps of the whole run.
+    :param learning_rate: highest learning rate.
+    :param warmup_steps: steps of linear warm-up.
+    :param final_fraction: learning rate at the end against the highest; 1 for a constant one, as published.
+    :param weight_decay: decoupled weight decay.
+    :param epsilon: of Adam; gradients well below it move nothing.
+    :param clip_norm: largest norm of the gradient.
+    :param average_decay: decay of the exponential average of the weights that the model is made from; 0 for none.
+    :param accumulate: batches whose gradients are added up for one optimiser step.
+    """
+
+    steps: int = 1800
+    learning_rate: float = 1e-3
+    warmup_steps: int = 50
+    final_fraction: float = 0.02
+    weight_decay: float = 0.01
+    epsilon: float = 1e-8
+    clip_norm: float = 1.0
+    average_decay: float = 0.995
+    accumulate: int = 1
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Everything that defines a run, apart from its data and its machine.
+
+    :param spacing_mm: grid that scans are resampled to.
+    :param window_hu: HU that the network sees as 0 and 1 when no random window is drawn, and at inference.
+    :param tile_shape: tiles of the model's inference.
+    :param tile_overlap: voxels that neighbouring tiles share.
+    :param precision: ``auto`` is bf16 mixed precision where the processor has it, fp16 on CUDA, else fp32.
+    :param seed: of weights and sampling.
+    :param probe_every: steps between tests on labelled scans, if the run is given any.
+    :param checkpoint_every: steps between checkpoints.
+    :param log_every: steps between lines of the log.
+    """
+
+    architecture: Architecture = field(
+        default_factory=lambda: Architecture(base_channels=12, num_scales=5, depth=1, projection_channels=32)
+    )
+    sampling: Sampling = field(default_factory=Sampling)
+    spatial: SpatialAugmentation = field(default_factory=lambda: SpatialAugmentation(10.0, 0.15, 0.08, 1.2, 16))
+    intensity: IntensityAugmentation = field(default_factory=IntensityAugmentation)
+    loss: Loss = field(default_factory=Loss)
+    matching: Matching = field(default_factory=Matching)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    spacing_mm: tuple[float, float, float] = (3.0, 3.0, 3.0)
+    window_hu: tuple[float, float] = (-1000.0, 700.0)
+    tile_shape: Triple = (160, 128, 128)
+    tile_overlap: Triple = (64, 64, 64)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    seed: int = 0
+    probe_every: int = 200
+    checkpoint_every: int = 50
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        coarsest = self.architecture.level_strides[-1]
+        for what, shape in (
+            ("smallest_view", self.sampling.smallest_view),
+            ("largest_view", self.sampling.largest_view),
+        ):
+            if any(n < s for n, s in zip(shape, coarsest, strict=True)):
+                raise PretrainingError(
+                    f"sampling.{what} {list(shape)} is smaller than the coarsest stride {list(coarsest)}; "
+                    "use larger views or fewer scales."
+                )
+        if self.matching.every and self.sampling.patients % 2:
+            raise PretrainingError("Matched patients come in twos: make sampling.patients even, or matching.every 0.")
+        if any(a > b for a, b in zip(self.sampling.smallest_view, self.sampling.largest_view, strict=True)):
+            raise PretrainingError("sampling.smallest_view must not be larger than sampling.largest_view.")
+
+
+PRESETS: dict[str, PretrainConfig] = {
+    "small": PretrainConfig(),
+    "vox2vec": PretrainConfig(
+        architecture=Architecture(base_channels=16, num_scales=6, projection_channels=128),
+        sampling=Sampling(1, 10, (128, 128, 32), (128, 128, 32), 1024),
+        spatial=SpatialAugmentation(),
+        intensity=PUBLISHED,
+        loss=Loss(ignore_radius_mm=0.0, negatives="all", chunk=2048, position_weight=0.0),
+        matching=Matching(every=0),
+        optimisation=Optimisation(100_000, 3e-4, 0, 1.0, 0.0, average_decay=0.0),
+        spacing_mm=(1.0, 1.0, 2.0),
+        window_hu=(-1350.0, 1000.0),
+        tile_shape=(128, 128, 32),
+        tile_overlap=(64, 64, 0),
+    ),
+}
+"""``small`` is the recipe of the shipped model; ``vox2vec`` the published sampling, augmentation and optimiser
+(Goncharov et al. 2023), with one projection per level instead of one for all."""
+
+
+def load_config(path: Path | None = None, preset: str = "small", overrides: Sequence[str] = ()) -> PretrainConfig:
+    """A preset, changed by a TOML file (which may name another ``preset``), changed by ``key=value`` overrides.
+
+    :param overrides: such as ``loss.temperature=0.2`` or ``spacing_mm=[2, 2, 3]``; values as in TOML.
+    :raises PretrainingError: on an unknown preset or key, or a value of the wrong type.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = _toml().loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise PretrainingError(f"{path}: cannot be read ({error.strerror}); give an existing TOML file.") from error
+        except ValueError as error:
+            raise PretrainingError(f"{path}: not valid TOML ({error}); correct it there.") from error
+    preset = values.pop("preset", preset)
+    if preset not in PRESETS:
+        raise PretrainingError(f"Unknown preset '{preset}'; there are {', '.join(PRESETS)}.")
+    config = updated(PRESETS[preset], values)
+    for override in overrides:
+        config = updated(config, _override(override))
+    return config
+
+
+def updated(config: T, values: Mapping[str, Any], where: str = "") -> T:
+    """A frozen dataclass with some values changed, nested ones by nested mappings; keys and types are checked.
+
+    :raises PretrainingError: names the key that is unknown or whose value has another type.
+    """
+    hints = get_type_hints(type(config))
+    changes = {}
+    for key, value in values.items():
+        if key not in hints:
+            known = ", ".join(f.name for f in fields(config))  # type: ignore[arg-type]
+            raise PretrainingError(f"Unknown setting '{where}{key}'; there are {known}.")
+        current = getattr(config, key)
+        if is_dataclass(current) and isinstance(value, Mapping):
+            changes[key] = updated(current, value, f"{where}{key}.")
+        else:
+            changes[key] = _typed(value, hints[key], where + key)
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def to_toml(config: PretrainConfig) -> str:
+    """The whole configuration as TOML that :func:`load_config` reads back."""
+    values = dataclasses.asdict(config)
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    plain = {key: value for key, value in values.items() if key not in tables}
+    lines = _toml_lines(plain)
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *_toml_lines(table)]
+    return "\n".join(lines) + "\n"
+
+
+def differences(a: PretrainConfig, b: PretrainConfig) -> list[str]:
+    """Names of the settings in which two configurations differ, nested ones with a dot."""
+    first, second = _flat(dataclasses.asdict(a)), _flat(dataclasses.asdict(b))
+    return [key for key in first if first[key] != second[key]]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _toml_lines(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_toml_value(value)}" for key, value in values.items()]
+
+
+def _toml_value(value: Any) -> str:
+    if value is None:
+        return f'"{NONE}"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(_toml_value(v) for v in value)}]"
+    return repr(value)
+
+
+def _override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise PretrainingError(f"'{text}' is not key=value, such as loss.temperature=0.2.")
+    toml = _toml()
+    try:
+        parsed: Any = toml.loads(f"value = {value}")["value"]
+    except ValueError:
+        parsed = value.strip()  # a word without quotes is a string
+    for part in reversed(key.strip().split(".")):
+        parsed = {part: parsed}
+    return parsed
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None or value == NONE:
+            return None
+        hint = next(a for a in arguments if a is not type(None))
+        return _typed(value, hint, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise PretrainingError(f"{where} is one of {', '.join(map(str, arguments))}, not {value!r}.")
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
+        if len(kinds) == len(value):
+            return tuple(_typed(v, kind, where) for v, kind in zip(value, kinds, strict=True))
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    raise PretrainingError(f"{where} cannot be {value!r}; it is a {getattr(hint, '__name__', hint)}.")
+
+
+def _toml() -> Any:
+    for name in ("tomllib", "tomli"):
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise MissingExtraError("Reading settings", "train")

@@ -1,0 +1,271 @@
+"""How good an embedding is without any training: matching, and segmentation from few voxels.
+
+Three questions on labelled scans, each answered for the model and, in the same run on the same voxels, for
+hand-made features, for the same network with random weights, and for chance.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from Vox2VecCore.embedding import embed
+from Vox2VecCore.grid import ModelGrid, grid_scan
+from Vox2VecCore.model import Model, save_model
+from Vox2VecCore.network import EmbeddingNetwork
+from Vox2VecCore.pretraining.errors import PretrainingError
+from Vox2VecCore.pretraining.features import VoxelFeatures, embedded, hand_made
+from Vox2VecCore.progress import Progress
+from Vox2VecCore.resampling import resample_linear
+from Vox2VecCore.volume import Volume
+
+NEAR_MM = 10.0
+SHIFT_MM = (7.3, -5.1, 11.7)
+COPY_SPACING = 1.15
+COPY_NOISE_HU = 20.0
+SAME_POINTS = 500
+ORGAN_POINTS = 30
+FEW_SHOT_VOXELS = 100
+BACKGROUND_VOXELS = 2000
+SMALLEST_ORGAN_VOXELS = 20
+DICE_VOXELS = 150_000
+VOTE_TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
+
+Extract = Callable[[Volume], VoxelFeatures]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Results of one kind of features.
+
+    :param same_median_mm: same patient: median error of 500 matches in a shifted, resampled, noisier copy.
+    :param same_within_10mm: share of them within 10 mm.
+    :param hit_rate: across patients: share of points whose match lies in the same organ, mean over organs.
+    :param dice_source: few-shot segmentation: mean Dice on the scan the voxels are from.
+    :param dice_target: and on the other patient.
+    """
+
+    same_median_mm: float
+    same_within_10mm: float
+    hit_rate: float
+    dice_source: float
+    dice_target: float
+
+
+def evaluate_matching(
+    model: Model,
+    source: Volume,
+    source_labels: Volume,
+    target: Volume,
+    target_labels: Volume,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Scores]:
+    """Scores of a model and its three references between two labelled patients.
+
+    :param source: CT of the first patient; ``source_labels`` lie on any grid that covers it.
+    :param target: CT of another patient.
+    :return: ``"model"``, ``"random weights"``, ``"hand-made"`` and ``"chance"``.
+    :raises PretrainingError: if the two share no labelled organ.
+    :raises Cancelled: when ``progress`` says so.
+    """
+    progress = progress or Progress()
+    spacing = model.config.spacing_mm
+    copy = disturbed_copy(source, seed)
+    scores = {}
+    with tempfile.TemporaryDirectory() as folder:
+        ways: dict[str, Extract] = {
+            "model": lambda volume: embedded(embed(volume, model, cache=False, progress=progress)),
+            "random weights": _random(model, Path(folder) / "random", progress),
+            "hand-made": lambda volume: hand_made(grid_scan(volume, spacing)),
+        }
+        for name, extract in ways.items():
+            here, there, other = extract(source), extract(copy), extract(target)
+            scores[name] = score(here, there, other, source_labels, target_labels, seed)
+    scores["chance"] = _chance(here, other, source_labels, target_labels, seed)
+    return scores
+
+
+def score(
+    here: VoxelFeatures,
+    copy: VoxelFeatures,
+    other: VoxelFeatures,
+    source_labels: Volume,
+    target_labels: Volume,
+    seed: int = 0,
+) -> Scores:
+    """Scores of features of the source, of its disturbed copy, and of another patient."""
+    rng = np.random.default_rng(seed)
+    error = _same_patient_errors(here, copy, rng)
+    own, others = labels_of(here, source_labels), labels_of(other, target_labels)
+    organs = shared_organs(own, others)
+    dice = _few_shot_dice(here, own, [(here, own), (other, others)], organs, rng)
+    return Scores(
+        float(np.median(error)),
+        float((error < NEAR_MM).mean()),
+        _hit_rate(here, own, other, others, organs, rng),
+        dice[0],
+        dice[1],
+    )
+
+
+def disturbed_copy(volume: Volume, seed: int = 0) -> Volume:
+    """The same anatomy as another scanner might have stored it: other voxel size, shifted grid, more noise."""
+    rng = np.random.default_rng(seed)
+    affine = volume.affine.copy()
+    affine[:3, :3] *= COPY_SPACING
+    shift = np.array(SHIFT_MM) / volume.spacing_mm
+    affine[:3, 3] = volume.to_ras(shift)[0]
+    left = np.array(volume.shape) - 1 - np.abs(shift)
+    shape = tuple(np.maximum(1, left / COPY_SPACING).astype(int))
+    hu = np.empty(shape, np.float32)
+    resample_linear(np.asarray(volume.array), volume.ras_to_ijk @ affine, hu, fill=-1024.0)
+    hu += rng.normal(0, COPY_NOISE_HU, shape).astype(np.float32)
+    return Volume(np.maximum(hu, -1024), affine, f"copy of {volume.name}")
+
+
+def labels_of(features: VoxelFeatures, labels: Volume) -> NDArray[np.int64]:
+    """Label of every body voxel of the features; 0 outside the label map."""
+    return _labels_at(features.grid, features.voxels, labels)
+
+
+def shared_organs(first: NDArray[np.int64], second: NDArray[np.int64]) -> list[int]:
+    """Labels with at least 20 voxels in both.
+
+    :raises PretrainingError: if there is none.
+    """
+    (a, n), (b, m) = (np.unique(labels, return_counts=True) for labels in (first, second))
+    enough = set(a[n >= SMALLEST_ORGAN_VOXELS]) & set(b[m >= SMALLEST_ORGAN_VOXELS]) - {0}
+    if not enough:
+        raise PretrainingError("The two label maps share no organ; give scans that show the same structures.")
+    return sorted(int(label) for label in enough)
+
+
+def markdown_table(scores: dict[str, Scores]) -> str:
+    """The scores as a table for a model card."""
+    lines = [
+        "| features | same patient: median error (mm) | within 10 mm | organ hit rate | few-shot Dice A | Dice B |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {s.same_median_mm:.1f} | {s.same_within_10mm:.2f} | {s.hit_rate:.2f} | {s.dice_source:.2f} "
+        f"| {s.dice_target:.2f} |"
+        for name, s in scores.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _labels_at(grid: ModelGrid, voxels: NDArray[np.int64], labels: Volume) -> NDArray[np.int64]:
+    index = np.round(labels.to_ijk(grid.to_ras(voxels))).astype(np.int64)
+    inside = ((index >= 0) & (index < np.array(labels.shape))).all(axis=1)
+    values = np.zeros(len(voxels), np.int64)
+    values[inside] = np.asarray(labels.array)[tuple(index[inside].T)]
+    return values
+
+
+def _same_patient_errors(here: VoxelFeatures, copy: VoxelFeatures, rng: np.random.Generator) -> NDArray[np.float64]:
+    points = here.grid.to_ras(here.voxels)
+    nearest = copy.grid.to_voxels(points)
+    # The copy shows a little less: a point that it does not show cannot be found in it.
+    shown = ((nearest >= 0) & (nearest <= np.array(copy.grid.shape) - 1)).all(axis=1)
+    chosen = rng.choice(np.flatnonzero(shown), min(SAME_POINTS, int(shown.sum())), replace=False)
+    found = copy.most_similar(here.at(here.voxels[chosen]))
+    return np.linalg.norm(copy.grid.to_ras(found) - points[chosen], axis=1)
+
+
+def _hit_rate(
+    here: VoxelFeatures,
+    own: NDArray[np.int64],
+    other: VoxelFeatures,
+    others: NDArray[np.int64],
+    organs: Sequence[int],
+    rng: np.random.Generator,
+) -> float:
+    chosen = [_some(own == organ, ORGAN_POINTS, rng) for organ in organs]
+    found = other.most_similar(here.at(here.voxels[np.concatenate(chosen)]))
+    position = {tuple(voxel): n for n, voxel in enumerate(other.voxels.tolist())}
+    label = others[[position[tuple(voxel)] for voxel in found.tolist()]]
+    wanted = np.repeat(organs, [len(c) for c in chosen])
+    return float(np.mean([(label[wanted == organ] == organ).mean() for organ in organs]))
+
+
+def _few_shot_dice(
+    here: VoxelFeatures,
+    own: NDArray[np.int64],
+    scans: Sequence[tuple[VoxelFeatures, NDArray[np.int64]]],
+    organs: Sequence[int],
+    rng: np.random.Generator,
+) -> list[float]:
+    """Similarity-weighted voting of 100 voxels an organ and 2000 of the rest, with the organs' sizes as prior.
+
+    How sharply votes fall with similarity is chosen by leaving each of these voxels out, so that features of any
+    spread are treated alike. Dice is measured on a random part of the body.
+    """
+    classes = [0, *organs]
+    known = np.where(np.isin(own, organs), own, 0)
+    chosen = [_some(known == c, BACKGROUND_VOXELS if c == 0 else FEW_SHOT_VOXELS, rng) for c in classes]
+    vectors = here.at(here.voxels[np.concatenate(chosen)])
+    index = np.repeat(np.arange(len(classes)), [len(c) for c in chosen])
+    votes = (np.eye(len(classes))[index] / np.bincount(index)[index, None]).astype(np.float32)
+    prior = np.array([(known == c).mean() for c in classes], np.float32)
+    similarity = vectors @ vectors.T
+    np.fill_diagonal(similarity, -np.inf)
+
+    def left_out(temperature: float) -> float:
+        predicted = _voted(similarity, temperature, votes).argmax(axis=1)
+        return float(np.mean([(predicted[index == n] == n).mean() for n in range(len(classes))]))
+
+    best = max(VOTE_TEMPERATURES, key=left_out)
+    results = []
+    for features, labels in scans:
+        part = _some(np.ones(len(labels), bool), DICE_VOXELS, rng)
+        blocks = np.array_split(features.voxels[part], max(1, len(part) // 5000))
+        winners = [(_voted(features.at(v) @ vectors.T, best, votes) * prior).argmax(axis=1) for v in blocks]
+        predicted = np.array(classes)[np.concatenate(winners)]
+        results.append(float(np.mean([_dice(predicted == c, labels[part] == c) for c in organs])))
+    return results
+
+
+def _voted(similarity: NDArray[np.float32], temperature: float, votes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Votes (n, classes) weighted by ``exp(similarity / temperature)``; their scale means nothing."""
+    return np.exp((similarity - similarity.max(axis=1, keepdims=True)) / temperature) @ votes
+
+
+def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return 2 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum()))
+
+
+def _chance(
+    here: VoxelFeatures, other: VoxelFeatures, source_labels: Volume, target_labels: Volume, seed: int
+) -> Scores:
+    rng = np.random.default_rng(seed)
+    points = here.grid.to_ras(here.voxels)
+    a, b = (points[rng.integers(0, len(points), SAME_POINTS)] for _ in range(2))
+    error = np.linalg.norm(a - b, axis=1)
+    own, others = labels_of(here, source_labels), labels_of(other, target_labels)
+    organs = shared_organs(own, others)
+    share = [(others == organ).mean() for organ in organs]
+    guess = [rng.permutation(own), rng.choice(own, len(others))]
+    dice = [
+        float(np.mean([_dice(g == organ, labels == organ) for organ in organs]))
+        for g, labels in zip(guess, (own, others), strict=True)
+    ]
+    return Scores(float(np.median(error)), float((error < NEAR_MM).mean()), float(np.mean(share)), dice[0], dice[1])
+
+
+def _random(model: Model, folder: Path, progress: Progress) -> Extract:
+    """The model's network before any training."""
+    torch.manual_seed(0)
+    network = EmbeddingNetwork(model.config.architecture)
+    untrained = save_model(network, replace(model.config, name="random", level_statistics=None), folder)
+    return lambda volume: embedded(embed(volume, untrained, cache=False, progress=progress))
+
+
+def _some(mask: NDArray[np.bool_], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    index = np.flatnonzero(mask)
+    return rng.choice(index, min(count, len(index)), replace=False)
