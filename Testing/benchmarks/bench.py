@@ -1,0 +1,97 @@
+"""``make bench``: every figure that README quotes, measured in one run on this machine.
+
+Writes ``bench.json`` and ``bench.md`` beside this file. The model has the official size and random weights: speed and
+memory do not depend on what the weights are.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from Testing.benchmarks import embed_speed, memory, query_speed
+from Testing.benchmarks.machine import describe
+
+FOLDER = Path(__file__).parent
+
+
+def measure(ct: Path) -> dict[str, Any]:
+    """All figures."""
+    figures: dict[str, Any] = {"machine": describe()}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model = embed_speed.official_model(folder / "models")
+        print("Embedding against the published way ...", flush=True)
+        figures["embed"] = embed_speed.measure(ct, model)
+        print("Memory of embed ...", flush=True)
+        figures["memory"] = memory.measure(ct, model.directory, folder / "cache")
+        print("Queries ...", flush=True)
+        figures["query"] = query_speed.measure(model, folder)
+    figures["machine"]["load_average_after"] = describe()["load_average_1min"]
+    return figures
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    machine, embed, query, memory_ = (figures[key] for key in ("machine", "embed", "query", "memory"))
+    size = " x ".join(map(str, embed["grid"]))
+    large = " x ".join(map(str, query["grid"]))
+    rows = [
+        ("", "Vox2Vec", "plain way", "ratio"),
+        ("---", "---", "---", "---"),
+        (
+            f"`embed`, {size} grid, OpenVINO",
+            f"{embed['ours_openvino_s']:.1f} s",
+            f"{embed['published_s']:.0f} s",
+            f"{embed['speedup_openvino']:.1f}x",
+        ),
+        (
+            f"`embed`, {size} grid, PyTorch",
+            f"{embed['ours_torch_s']:.1f} s",
+            f"{embed['published_s']:.0f} s",
+            f"{embed['speedup_torch']:.1f}x",
+        ),
+        (
+            "one 128 x 128 x 32 patch",
+            f"{embed['openvino_patch_s']:.2f} s ({embed['openvino_gflops']:.0f} GFLOP/s)",
+            f"{embed['torch_patch_s']:.2f} s ({embed['torch_gflops']:.0f} GFLOP/s)",
+            f"{embed['torch_patch_s'] / embed['openvino_patch_s']:.1f}x",
+        ),
+        (
+            "engine against matrix multiplication",
+            f"{embed['openvino_gflops']:.0f} GFLOP/s",
+            f"{embed['matmul_gflops']:.0f} GFLOP/s",
+            f"{embed['openvino_gflops'] / embed['matmul_gflops']:.2f}x",
+        ),
+        (
+            f"click to whole-scan map, {large} grid",
+            f"{query['whole_scan_s']:.2f} s",
+            f"{query['plain_whole_scan_s']:.0f} s",
+            f"{query['speedup_whole_scan']:.0f}x",
+        ),
+        (f"hover, three slices, {large} grid", f"{1000 * query['three_slices_s']:.0f} ms", "", ""),
+        (f"peak memory of `embed`, {large} grid", f"{memory_['peak_memory_gb']:.2f} GB", "", ""),
+        ("cache on disk", f"{memory_['cache_bytes_per_voxel']:.1f} bytes a voxel", "", ""),
+    ]
+    half_s = embed["ours_openvino_bfloat16_s"]
+    if half_s is not None:
+        ratio = f"{embed['published_s'] / half_s:.1f}x"
+        rows.insert(3, ("the same with `--precision half`", f"{half_s:.1f} s", f"{embed['published_s']:.0f} s", ratio))
+    text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return (
+        f"{text}\n\n{machine['processor']}, {machine['cores']} cores, PyTorch {machine['torch']}; load average "
+        f"{machine['load_average_1min']} before the run. Network of the official size (47.6 M parameters).\n"
+    )
+
+
+def main(ct: Path) -> None:
+    """Measure, print and write."""
+    figures = measure(ct)
+    (FOLDER / "bench.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (FOLDER / "bench.md").write_text(table(figures))
+    print(table(figures))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,63 @@
+"""What the machine can do, measured in the same run as everything it is compared with."""
+
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def describe() -> dict[str, Any]:
+    """Processor, threads, versions and the load before the benchmark."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "load_average_1min": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def matmul_gflops(size: int = 2048, repeats: int = 6) -> float:
+    """Single-precision matrix multiplication, best of several."""
+    a, b = torch.rand(size, size), torch.rand(size, size)
+    return 2 * size**3 / best_seconds(lambda: a @ b, repeats) / 1e9
+
+
+def best_seconds(work: Callable[[], object], repeats: int = 3) -> float:
+    """Shortest of several timings after one run that warms up."""
+    work()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """One timing."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def peak_memory_gb() -> float:
+    """Largest resident memory of this process so far, as the operating system counts it."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

@@ -1,0 +1,207 @@
+"""The loop end to end on small made-up scans: exact resume, damaged checkpoints, refusals, export."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from Vox2VecCore.errors import Cancelled
+from Vox2VecCore.model import load_model
+from Vox2VecCore.pretraining import checkpoint as checkpoint_module
+from Vox2VecCore.pretraining.checkpoint import load_newest_checkpoint, save_checkpoint
+from Vox2VecCore.pretraining.config import PretrainConfig, load_config
+from Vox2VecCore.pretraining.errors import PretrainingError
+from Vox2VecCore.pretraining.loop import Machine, pretrain
+from Vox2VecCore.pretraining.manifest import ScanEntry
+from Vox2VecCore.pretraining.prepare import PreparedScan, prepare_scans
+from Vox2VecCore.progress import Progress
+
+TINY = [
+    "architecture.base_channels=2",
+    "architecture.num_scales=3",
+    "architecture.projection_channels=4",
+    "sampling.smallest_view=[12, 12, 12]",
+    "sampling.largest_view=[16, 16, 16]",
+    "sampling.points=32",
+    "optimisation.steps=6",
+    "optimisation.warmup_steps=2",
+    "tile_shape=[32, 32, 32]",
+    "tile_overlap=[8, 8, 8]",
+    "spacing_mm=[6, 6, 6]",
+    "precision=fp32",
+    "checkpoint_every=2",
+    "log_every=1",
+]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from Testing.core.test_pretraining_loop import restored, tiny
+from Vox2VecCore.pretraining.loop import pretrain
+kill = lambda step, values: os.kill(os.getpid(), signal.SIGKILL) if step == 5 else None
+pretrain(restored({scans!r}), tiny(), pathlib.Path(sys.argv[1]), on_log=kill)
+"""
+
+
+def described(scans: list[PreparedScan]) -> list[tuple[Any, ...]]:
+    return [(s.id, s.subject, s.shape, s.licence, str(s.folder)) for s in scans]
+
+
+def restored(described: list[tuple[Any, ...]]) -> list[PreparedScan]:
+    return [PreparedScan(*rest, folder=Path(folder)) for *rest, folder in described]
+
+
+def make_scan(path: Path, seed: int) -> Path:
+    rng = np.random.default_rng(seed)
+    hu = np.full((40, 36, 32), -1000, np.int16)
+    tissue = ndimage.gaussian_filter(rng.normal(0, 900, (30, 26, 32)), 2)
+    hu[5:35, 5:31] = np.clip(40 + tissue, -400, 900)
+    nib.save(nib.Nifti1Image(hu, np.diag([5.0, 5, 5, 1])), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> list[PreparedScan]:
+    folder = tmp_path_factory.mktemp("scans")
+    entries = [ScanEntry(f"s{n}", f"p{n}", str(make_scan(folder / f"s{n}.nii.gz", n)), licence="CC0") for n in range(4)]
+    return prepare_scans(entries, folder / "prepared", (6.0, 6.0, 6.0)).scans
+
+
+def tiny(*more: str) -> PretrainConfig:
+    return load_config(overrides=[*TINY, *more])
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    state = load_newest_checkpoint(run / "checkpoints")
+    assert state is not None
+    return {**state["objective"], **{f"average {k}": v for k, v in state["average"].items()}}
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.fixture(scope="module")
+def straight(scans: list[PreparedScan], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("straight") / "run"
+    pretrain(scans, tiny(), run)
+    return run
+
+
+def test_a_run_ends_with_a_model_that_loads(straight: Path) -> None:
+    model = load_model(straight / "model")
+    model.network()
+    assert model.config.training["steps"] == 6 and model.config.training["licences"] == {"CC0": 4}
+    with (straight / "log.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert all(np.isfinite(float(row["loss"])) and float(row["voxels_per_second"]) > 0 for row in rows)
+    assert load_config(straight / "config.toml") == tiny()
+    assert json.loads((straight / "environment.json").read_text())["torch"]
+
+
+def test_stop_and_resume_is_exact(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> None:
+    asked = []
+    with pytest.raises(Cancelled):
+        pretrain(
+            scans, tiny(), tmp_path / "run", progress=Progress(is_cancelled=lambda: asked.append(0) or len(asked) > 3)
+        )
+    pretrain(scans, tiny(), tmp_path / "run", resume=True)
+    assert_equal(weights(tmp_path / "run"), weights(straight))
+    with (tmp_path / "run" / "log.csv").open() as stream:
+        assert [int(row["step"]) for row in csv.DictReader(stream)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_resume_after_kill_is_exact(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED.format(scans=described(scans)), str(tmp_path / "run")],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    pretrain(scans, tiny(), tmp_path / "run", resume=True)
+    assert_equal(weights(tmp_path / "run"), weights(straight))
+
+
+def test_loader_processes_change_nothing(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> None:
+    pretrain(scans, tiny(), tmp_path / "run", machine=Machine(loaders=1))
+    assert_equal(weights(tmp_path / "run"), weights(straight))
+
+
+def test_reduced_precision_is_close(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> None:
+    pretrain(scans, tiny("precision=bf16"), tmp_path / "run")
+    first, reduced = ((run / "log.csv").read_text().splitlines()[1].split(",") for run in (straight, tmp_path / "run"))
+    assert float(reduced[1]) == pytest.approx(float(first[1]), rel=0.05)
+    assert reduced[1] != first[1]
+    # Positions are not rounded.
+    assert float(reduced[4]) == pytest.approx(float(first[4]), rel=0.01)
+
+
+def test_torn_checkpoint_is_not_chosen(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint({"step": step}, tmp_path, step)
+    newest = tmp_path / "step-00000003.pt"
+    newest.write_bytes(newest.read_bytes()[:-10])
+    state = load_newest_checkpoint(tmp_path)
+    assert state is not None and state["step"] == 2
+    assert len(list(tmp_path.glob("*.pt"))) == 2
+    assert load_newest_checkpoint(tmp_path / "absent") is None
+
+
+def test_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint({"step": 1}, tmp_path, 1)
+
+    def full(state: object, stream: object) -> None:
+        stream.write(b"half")  # type: ignore[attr-defined]
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module.torch, "save", full)
+    with pytest.raises(PretrainingError, match="No space left"):
+        save_checkpoint({"step": 2}, tmp_path, 2)
+    state = load_newest_checkpoint(tmp_path)
+    assert state is not None and state["step"] == 1
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_refusals(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> None:
+    with pytest.raises(PretrainingError, match="--resume"):
+        pretrain(scans, tiny(), straight)
+    with pytest.raises(PretrainingError, match=r"loss\.temperature, seed"):
+        pretrain(scans, tiny("seed=3", "loss.temperature=0.5"), straight, resume=True)
+    with pytest.raises(PretrainingError, match="other scans"):
+        pretrain(scans[:3], tiny(), straight, resume=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").touch()
+    with pytest.raises(PretrainingError, match="not empty"):
+        pretrain(scans, tiny(), tmp_path / "run")
+
+
+def test_loss_that_is_not_finite_names_the_scan(scans: list[PreparedScan], tmp_path: Path) -> None:
+    with pytest.raises(PretrainingError, match=r"s\d"):
+        pretrain(scans, tiny("optimisation.learning_rate=1e30", "optimisation.warmup_steps=0"), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "more", [["loss.negatives=all", "loss.chunk=16"], ["loss.kind=vicreg", "loss.position_weight=0"]]
+)
+def test_other_objectives_train(scans: list[PreparedScan], tmp_path: Path, more: list[str]) -> None:
+    run = tmp_path / "run"
+    pretrain(scans, tiny(*more, "optimisation.accumulate=2"), run)
+    with (run / "log.csv").open() as stream:
+        assert all(np.isfinite(float(row["loss"])) for row in csv.DictReader(stream))

@@ -1,0 +1,71 @@
+"""Two processes with half of the patients each do what one process with all of them does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from Testing.core.test_pretraining_loop import described, make_scan, tiny, weights
+from Vox2VecCore.pretraining.correspondence import Matches, save_matches
+from Vox2VecCore.pretraining.loop import pretrain
+from Vox2VecCore.pretraining.manifest import ScanEntry
+from Vox2VecCore.pretraining.prepare import prepare_scans
+from Vox2VecCore.pretraining.run_directory import claim
+
+SCRIPT = """
+import pathlib, sys
+from Testing.core.test_pretraining_loop import restored, tiny
+from Vox2VecCore.pretraining.loop import Machine, pretrain
+pretrain(restored({scans!r}), tiny("sampling.patients=2", *{more!r}), pathlib.Path(sys.argv[1]),
+         resume={matched}, machine=Machine(accelerator="cpu", devices=2))
+"""
+
+
+def plant_matches(path: Path) -> None:
+    voxels = np.random.default_rng(0).uniform(6, 20, (200, 3)).astype(np.float32)
+    save_matches([Matches(ids, np.stack([voxels, voxels + 1])) for ids in (("s0", "s1"), ("s2", "s3"))], path)
+
+
+@pytest.mark.parametrize(("negatives", "matched"), [("patient", False), ("all", False), ("patient", True)])
+def test_two_processes_equal_one(tmp_path: Path, negatives: str, matched: bool) -> None:
+    entries = [ScanEntry(f"s{n}", f"p{n}", str(make_scan(tmp_path / f"s{n}.nii.gz", n))) for n in range(4)]
+    scans = prepare_scans(entries, tmp_path / "prepared", (6.0, 6.0, 6.0)).scans
+    # Biases in front of a batch norm have no gradient but rounding, which Adam would turn into whole steps.
+    more = [f"loss.negatives={negatives}", "optimisation.steps=3", "optimisation.epsilon=1e-3"]
+    if matched:
+        more += ["matching.every=1", "matching.fraction=1"]
+        for run in ("one", "two"):
+            claim(tmp_path / run, tiny(f"sampling.patients={4 if run == 'one' else 2}", *more), scans, resume=False)
+            for step in (1, 2):
+                plant_matches(tmp_path / run / "matches" / f"step-{step:08d}.npz")
+    pretrain(scans, tiny("sampling.patients=4", *more), tmp_path / "one", resume=matched)
+
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.format(scans=described(scans), more=more, matched=matched))
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"),
+            *(str(script), str(tmp_path / "two")),
+        ],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+
+    one, two = ((tmp_path / run / "log.csv").read_text().splitlines()[1:] for run in ("one", "two"))
+    for a, b in zip(one, two, strict=True):
+        assert float(b.split(",")[1]) == pytest.approx(float(a.split(",")[1]), rel=1e-4)
+        assert (float(b.split(",")[3]) > 0) == (matched and int(a.split(",")[0]) > 1)
+    expected, got = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert expected.keys() == got.keys()
+    for name in expected:
+        torch.testing.assert_close(got[name], expected[name], rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")

@@ -1,0 +1,253 @@
+"""Similarity queries: the fast sums over levels against the plain definition, calibration, negatives, slices."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from Testing.support.pyramids import concatenation, plain_grid, pyramid_of, random_levels
+from Vox2VecCore.errors import Cancelled, ModelError, PointError, Vox2VecError
+from Vox2VecCore.grid import ModelGrid
+from Vox2VecCore.progress import Progress
+from Vox2VecCore.similarity import (
+    Query,
+    at_voxels,
+    calibration,
+    level_weights,
+    make_query,
+    on_slice,
+    similarity_map,
+    similarity_on_grid,
+    whole_scan,
+)
+
+SHAPE = (37, 22, 19)
+
+
+@pytest.fixture
+def pyramid(tmp_path: Path):
+    return pyramid_of(random_levels(SHAPE, smooth=1.5), folder=tmp_path)
+
+
+def plain(pyramid, query: Query) -> np.ndarray:
+    """The definition: the weighted unit vectors in one long vector, times the voxel's long vector."""
+    long = np.concatenate([w * v for w, v in zip(query.weights, query.vectors, strict=True)])
+    return concatenation(pyramid) @ long.astype(np.float32)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 40)] * 3),
+    z_stride=st.sampled_from([1, 2, 3]),
+    balance=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_equals_the_plain_definition(shape, z_stride, balance, seed):
+    strides = [(1, 1, 1), (2, 2, 1), (4, 4, z_stride)]
+    pyramid = pyramid_of(random_levels(shape, (3, 5, 70), strides, seed=seed), strides)
+    query = make_query(pyramid, [np.array(shape) // 2], balance=balance)
+    expected = plain(pyramid, query)
+    np.testing.assert_allclose(whole_scan(pyramid, query), expected, atol=2e-6)
+    for axis in range(3):
+        index = shape[axis] // 3
+        np.testing.assert_allclose(on_slice(pyramid, query, axis, index), expected.take(index, axis), atol=2e-6)
+    voxels = np.random.default_rng(seed).integers(0, shape, (50, 3))
+    np.testing.assert_allclose(at_voxels(pyramid, query, voxels), expected[tuple(voxels.T)], atol=2e-6)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_any_number_of_threads_gives_the_same(pyramid, threads):
+    query = make_query(pyramid, [(5, 5, 5)])
+    expected = plain(pyramid, query)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        np.testing.assert_allclose(whole_scan(pyramid, query), expected, atol=2e-6)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_the_clicked_voxel_is_the_most_similar(pyramid):
+    heat = similarity_on_grid(pyramid, [(10, 11, 12)])
+    assert np.unravel_index(heat.argmax(), heat.shape) == (10, 11, 12)
+    assert heat.max() == pytest.approx(100, abs=1e-3)
+    assert (heat == heat.max()).sum() == 1
+
+
+def test_calibration_is_the_rank_in_the_body(pyramid):
+    query = make_query(pyramid, [(10, 11, 12)])
+    plain_values = whole_scan(pyramid, query)
+    heat = whole_scan(pyramid, query, calibration(pyramid, query))
+    ranks = plain_values.ravel().argsort().argsort().reshape(SHAPE) / (plain_values.size - 1) * 100
+    np.testing.assert_allclose(heat, ranks, atol=0.1)
+
+
+def test_calibrated_slices_and_voxels_are_those_of_the_whole_scan():
+    body = np.random.default_rng(3).random(SHAPE) > 0.3
+    pyramid = pyramid_of(random_levels(SHAPE), body=body)
+    query = make_query(pyramid, [(10, 11, 12)])
+    percentiles = calibration(pyramid, query)
+    heat = whole_scan(pyramid, query, percentiles)
+    assert (heat[~body] == 0).all()
+    assert 49 < np.median(heat[body]) < 51
+    for axis in range(3):
+        # The sums differ in their last bits, so a voxel may read the next entry of the table.
+        np.testing.assert_allclose(on_slice(pyramid, query, axis, 7, percentiles), heat.take(7, axis), atol=0.02)
+    voxels = np.argwhere(np.ones(SHAPE, bool))[::7]
+    np.testing.assert_allclose(at_voxels(pyramid, query, voxels, percentiles), heat[tuple(voxels.T)], atol=0.02)
+
+
+def test_calibration_keeps_the_order(pyramid):
+    query = make_query(pyramid, [(10, 11, 12)])
+    values = np.linspace(-2, 2, 10001, dtype=np.float32)
+    percentiles = calibration(pyramid, query)(values)
+    assert (np.diff(percentiles) >= 0).all()
+    assert percentiles[0] >= 0
+    assert percentiles[-1] == 100
+
+
+def test_calibration_leaves_its_input_alone(pyramid):
+    query = make_query(pyramid, [(10, 11, 12)])
+    values = whole_scan(pyramid, query)
+    copy = values.copy()
+    calibration(pyramid, query)(values)
+    np.testing.assert_array_equal(values, copy)
+
+
+def test_a_scan_that_looks_the_same_everywhere_is_all_alike():
+    pyramid = pyramid_of([np.ones((8, 8, 8, 4)), np.ones((4, 4, 4, 4)), np.ones((2, 2, 2, 4))])
+    assert (similarity_on_grid(pyramid, [(1, 1, 1)]) == 100).all()
+
+
+def test_an_empty_body_is_all_zero():
+    pyramid = pyramid_of(random_levels((8, 8, 8)), body=np.zeros((8, 8, 8), bool))
+    assert (similarity_on_grid(pyramid, [(1, 1, 1)]) == 0).all()
+
+
+def test_balance_moves_weight_between_fine_and_coarse():
+    np.testing.assert_allclose(level_weights(6, 0.5), 1 / 6)
+    assert level_weights(6, 0.0)[0] == pytest.approx(0.70, abs=0.01)
+    assert level_weights(6, 1.0)[-1] == pytest.approx(0.70, abs=0.01)
+    np.testing.assert_allclose(level_weights(4, 0.3), level_weights(4, 0.7)[::-1])
+    assert level_weights(1, 0.2).tolist() == [1.0]
+    for balance in (-0.1, 1.1, float("nan")):
+        with pytest.raises(Vox2VecError, match="between 0"):
+            level_weights(6, balance)
+
+
+def two_kinds() -> list[np.ndarray]:
+    """Three kinds of tissue: A and B share their coarse levels, C shares nothing with either."""
+    directions = np.eye(4, dtype=np.float32)
+    fine = np.zeros((12, 4, 4, 4), np.float32)
+    fine[:4], fine[4:8], fine[8:] = directions[0], directions[1] + directions[0], directions[3]
+    coarse = np.zeros((6, 2, 2, 4), np.float32)
+    coarse[:4], coarse[4:] = directions[0], directions[2]
+    return [fine, coarse]
+
+
+def test_negatives_push_their_kind_down_and_leave_the_rest():
+    pyramid = pyramid_of(two_kinds(), [(1, 1, 1), (2, 2, 2)])
+    without = whole_scan(pyramid, make_query(pyramid, [(0, 0, 0)]))
+    with_negative = whole_scan(pyramid, make_query(pyramid, [(0, 0, 0)], [(5, 0, 0)]))
+    margin = [m[0, 0, 0] - m[5, 0, 0] for m in (without, with_negative)]
+    assert margin[1] > 2 * margin[0]
+    assert with_negative[0, 0, 0] == with_negative.max()
+
+
+def test_a_negative_of_another_kind_changes_nothing():
+    pyramid = pyramid_of(two_kinds(), [(1, 1, 1), (2, 2, 2)])
+    alone, against_c = (make_query(pyramid, [(0, 0, 0)], n) for n in ((), [(9, 0, 0)]))
+    np.testing.assert_allclose(whole_scan(pyramid, alone), whole_scan(pyramid, against_c), atol=1e-6)
+
+
+def test_levels_where_negatives_look_the_same_lose_their_say():
+    pyramid = pyramid_of(two_kinds(), [(1, 1, 1), (2, 2, 2)])
+    query = make_query(pyramid, [(0, 0, 0)], [(5, 0, 0)])
+    assert sum(query.weights) == pytest.approx(1)
+    assert query.weights[0] > 0.8
+
+
+def test_negative_equal_to_the_positive_is_harmless(pyramid):
+    query = make_query(pyramid, [(5, 5, 5)], [(5, 5, 5)])
+    assert np.isfinite(whole_scan(pyramid, query)).all()
+
+
+def test_several_positives_form_their_mean(pyramid):
+    points = [(3, 4, 5), (20, 10, 8), (30, 20, 15)]
+    query = make_query(pyramid, points)
+    for level, vector in zip(pyramid.unit_vectors(points), query.vectors, strict=True):
+        mean = level.mean(axis=0)
+        np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-6)
+
+
+def test_map_lies_on_the_grid_of_the_ct():
+    source = np.array([[0, -2.0, 0, 40], [3.0, 0, 0, -7], [0, 0, 2.5, 11], [0, 0, 0, 1]])
+    grid = plain_grid((24, 20, 16), (1.5, 1.5, 2.0))
+    grid = ModelGrid(grid.shape, np.diag([1.5, 1.5, 2.0, 1.0]) + np.eye(4, k=3) * 6, (12, 21, 15), source)
+    pyramid = pyramid_of(random_levels(grid.shape, smooth=3), grid=grid)
+    point = grid.to_ras([[12, 10, 8]])
+    heat = similarity_map(pyramid, point)
+    assert heat.array.shape == (12, 21, 15)
+    assert heat.array.dtype == np.float32
+    np.testing.assert_array_equal(heat.affine, source)
+    assert 0 <= heat.array.min() <= heat.array.max() <= 100
+    brightest = heat.to_ras([np.unravel_index(heat.array.argmax(), heat.shape)])
+    assert np.linalg.norm(brightest - point) < 4
+
+
+def test_uncalibrated_map_is_zero_outside_the_body():
+    body = np.zeros(SHAPE, bool)
+    body[5:20, 5:20, 5:15] = True
+    pyramid = pyramid_of(random_levels(SHAPE), body=body)
+    heat = similarity_map(pyramid, [(10, 10, 10)], calibrated=False)
+    assert (heat.array[~body] == 0).all()
+    assert heat.array[10, 10, 10] == pytest.approx(1, abs=0.01)
+
+
+def test_refusals(pyramid):
+    with pytest.raises(PointError, match="outside the scan"):
+        make_query(pyramid, [(500, 0, 0)])
+    with pytest.raises(PointError, match="at least one positive"):
+        make_query(pyramid, [], [(1, 1, 1)])
+    query = make_query(pyramid, [(1, 1, 1)])
+    with pytest.raises(PointError, match="Slice 99"):
+        on_slice(pyramid, query, 0, 99)
+    other = pyramid_of(random_levels(SHAPE), model_hash="another")
+    for use in (
+        lambda: whole_scan(other, query),
+        lambda: on_slice(other, query, 0, 0),
+        lambda: calibration(other, query),
+    ):
+        with pytest.raises(ModelError, match="another model"):
+            use()
+
+
+def test_a_point_that_was_not_embedded_is_refused():
+    levels = random_levels((8, 8, 8))
+    for level in levels:
+        level[: level.shape[0] // 2] = 0
+    with pytest.raises(PointError, match="nothing was embedded"):
+        make_query(pyramid_of(levels), [(1, 1, 1)])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_query_can_be_cancelled(pyramid, threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        with pytest.raises(Cancelled):
+            similarity_map(pyramid, [(1, 1, 1)], progress=Progress(is_cancelled=lambda: True))
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_query_serves_another_scan_of_the_same_model(pyramid):
+    levels = random_levels(SHAPE, smooth=1.5)
+    moved = pyramid_of([np.roll(level, 8 // stride, axis=0) for level, stride in zip(levels, (1, 2, 4), strict=True)])
+    query = make_query(pyramid, [(10, 11, 12)])
+    heat = whole_scan(moved, query, calibration(moved, query))
+    assert np.unravel_index(heat.argmax(), heat.shape) == (18, 11, 12)
