@@ -1,6 +1,7 @@
 """Fixtures shared by all layers: real CT, and a cache that never touches the user's own."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def demo_ct() -> Path:
     if not DEMO_CT.is_file():
         pytest.fail("the demo CT is missing: run 'make install'")
     return DEMO_CT
+
+
+def pytest_configure() -> None:
+    """A run that was started in the background ignores Ctrl-C, and so would the commands that tests start and stop."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 ALLOWED_SKIPS = ("shared CT folder is absent",)
