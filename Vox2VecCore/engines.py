@@ -3,7 +3,8 @@
 import importlib.util
 import warnings
 from collections.abc import Callable
-from typing import Literal, Protocol
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from Vox2VecCore.errors import EngineError, MissingExtraError
+
+if TYPE_CHECKING:
+    import openvino
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["auto", "torch", "openvino"]
@@ -87,11 +91,20 @@ def openvino_installed() -> bool:
 
 def cpu_computes_bfloat16() -> bool:
     """Whether OpenVINO is here and finds bfloat16 arithmetic in this CPU; without it, it is slower than single."""
-    if not openvino_installed():
-        return False
+    return openvino_installed() and "BF16" in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@lru_cache(maxsize=1)
+def _openvino_core() -> "openvino.Core":
+    """The one core of this process, never let go of.
+
+    OpenVINO's CPU plugin gives the calling thread a stack for signals and frees it with the last user of its core.
+    When a second core is there by then, the thread is left with a freed stack, and the next signal overwrites
+    whatever memory has taken its place (seen with OpenVINO 2026.4).
+    """
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return openvino.Core()
 
 
 class TorchEngine:
@@ -171,7 +184,7 @@ class OpenVINOEngine:
 
         def compiled(precision: str) -> Callable:
             options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-            return openvino.Core().compile_model(model, "CPU", options).create_infer_request().infer
+            return _openvino_core().compile_model(model, "CPU", options).create_infer_request().infer
 
         self._single = compiled("f32")
         self._half = compiled("bf16") if half else None

@@ -1,5 +1,7 @@
 """Engines: the same numbers from each, a GPU path that does not trust itself, clear words when one is missing."""
 
+import gc
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import nn
 
 from Testing.support.golden import Golden
 from Testing.support.models import random_network
+from Testing.support.signal_stack import signal_stack_is_sound
 from Vox2VecCore import engines
 from Vox2VecCore.config import Architecture, LevelStatistics
 from Vox2VecCore.encoding import StoredLevels
@@ -42,6 +45,18 @@ def test_both_engines_agree_on_six_scales() -> None:
     image = np.random.default_rng(0).random((64, 32, 32), np.float32)
     for a, b in zip(TorchEngine(module, "cpu")(image), OpenVINOEngine(module)(image), strict=True):
         assert np.abs(a - b).max() < 1e-4
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_engines_that_go_leave_signals_a_stack() -> None:
+    module = Levels(Golden.load("fpn_c4_s4").backbone())
+    first, second = OpenVINOEngine(module), OpenVINOEngine(module)
+    assert signal_stack_is_sound()
+    del first
+    gc.collect()
+    del second
+    gc.collect()
+    assert signal_stack_is_sound()
 
 
 def test_engines_take_tiles_of_any_shape_and_agree_on_what_is_stored() -> None:
