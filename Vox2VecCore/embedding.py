@@ -40,7 +40,7 @@ def embed(
     :param device: where PyTorch runs; ``auto`` takes a GPU if there is one.
     :param engine: ``auto`` takes OpenVINO on a CPU when it is installed.
     :param precision: ``half`` is faster on hardware that computes with it, and used only if the first tile agrees with
-        single precision; ``auto`` is half on CUDA only. A cached pyramid answers for either.
+        single precision; ``auto`` is half where it can be had. A cached pyramid answers for either.
     :param progress: told after every tile, asked for cancellation before the next.
     :return: the pyramid, its levels memory-mapped from the cache.
     :raises VolumeError: if the scan cannot be a CT (NaN, constant, only air).

@@ -34,7 +34,7 @@ class Levels(nn.Module):
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_both_engines_give_the_official_numbers(engine: Any) -> None:
     golden = Golden.load("fpn_c4_s4")
-    run = make_engine(Levels(golden.backbone()), "cpu", engine)
+    run = make_engine(Levels(golden.backbone()), "cpu", engine, "single")
     assert run.name == engine
     for i, level in enumerate(run(golden.expected["even_input"][0, 0])):
         assert np.abs(level - golden.expected[f"even_level{i}"]).max() < 1e-4
@@ -180,7 +180,7 @@ def test_half_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match="Half precision needs"):
         make_engine(module, "cpu", "torch", "half")
     image = np.random.default_rng(0).random((16, 16, 16), np.float32)
-    single, half = make_engine(module, "cpu", "openvino"), make_engine(module, "cpu", "openvino", "half")
+    single, half = (make_engine(module, "cpu", "openvino", precision) for precision in ("single", "half"))
     for a, b in zip(single(image), half(image), strict=True):
         assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.999
 
@@ -189,6 +189,13 @@ def test_half_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(2):
         for a, b in zip(single(image), distrusted(image), strict=True):
             assert np.abs(a - b).max() < 1e-6
+
+
+def test_agreement_is_exact_for_millions_of_values() -> None:
+    values = torch.from_numpy(np.random.default_rng(0).integers(0, 127, 20_000_000, dtype=np.int8))
+    nearly = values.clone()
+    nearly[::1000] += 1
+    assert agree((values,), (nearly,))
 
 
 def test_agreement_refuses_infinities() -> None:

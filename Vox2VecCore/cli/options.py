@@ -32,7 +32,10 @@ ModelOption = Annotated[str, typer.Option("--model", "-m", metavar="MODEL", help
 DeviceOption = Annotated[Device, typer.Option("--device", help="Where PyTorch runs.")]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="auto takes OpenVINO on a CPU when it is installed.")]
 PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="half is faster on hardware that computes with it; auto: on CUDA only.")
+    Precision,
+    typer.Option(
+        "--precision", help="half is faster on hardware that computes with it; auto: half there, single elsewhere."
+    ),
 ]
 FrameOption = Annotated[int | None, typer.Option("--frame", metavar="N", help="Which frame of a 4D file, from 0.")]
 SeriesOption = Annotated[str | None, typer.Option("--series", metavar="UID", help="Which series of a DICOM folder.")]
