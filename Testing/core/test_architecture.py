@@ -12,7 +12,7 @@ CORE = Path(__file__).parents[2] / "Vox2VecCore"
 FILES = sorted(CORE.rglob("*.py"))
 IN_SLICER = {"torch", "numpy", "scipy", "SimpleITK", "nibabel", "safetensors"}
 INTERFACES = {"slicer", "vtk", "vtkmodules", "qt", "ctk", "PySide6", "trame", "trame_slicer"}
-COMMAND_LINE = {"typer", "rich", "click"}
+COMMAND_LINE = {"typer", "rich", "click", "packaging"}
 TALKS_TO_PEOPLE = ("cli",)
 
 

@@ -2,11 +2,13 @@
 
 import os
 import platform
-import re
+from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import typer
+from packaging.requirements import Requirement
 from rich.console import Group, RenderableType
 
 from Vox2VecCore.cli.console import facts, report, size
@@ -57,8 +59,6 @@ def examine() -> dict[str, Any]:
 
 def version(distribution: str) -> str | None:
     """Version of an installed distribution, ``None`` if it is not there."""
-    from importlib import metadata
-
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -75,45 +75,42 @@ def memory() -> int | None:
 
 def extras() -> dict[str, dict[str, Any]]:
     """For every extra of the distribution which of its packages are missing, and the command that adds them."""
-    needs = requirements()
+    stated = requirements()
     found = {}
-    for extra in sorted(needs):
-        missing = sorted(name for name in _packages(extra, needs) if version(name) is None)
-        found[extra] = {
-            "missing": missing,
-            "install": f"pip install '{DISTRIBUTION}[{extra}]'" if missing else None,
-        }
+    for extra in extra_names():
+        missing = sorted(name for name in packages(extra, stated) if version(name) is None)
+        install = f"pip install '{DISTRIBUTION}[{extra}]'" if missing else None
+        found[extra] = {"missing": missing, "install": install}
     return found
 
 
-def requirements() -> dict[str, list[str]]:
-    """What each extra asks for, as the distribution's metadata says; nothing where it was not installed by pip."""
-    from importlib import metadata
-
+def extra_names() -> list[str]:
+    """Extras that users choose from; none where the distribution was not installed by pip."""
     try:
-        stated = metadata.requires(DISTRIBUTION) or []
         names = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
     except metadata.PackageNotFoundError:
-        return {}
-    found: dict[str, list[str]] = {name: [] for name in names if name != "test"}
-    for requirement in stated:
-        for extra in re.findall(r"extra\s*==\s*['\"]([^'\"]+)['\"]", requirement):
-            found.get(extra, []).append(requirement.partition(";")[0].strip())
-    return found
+        return []
+    return sorted(set(names) - {"test"})
 
 
-def _packages(extra: str, needs: dict[str, list[str]]) -> set[str]:
-    """Distributions of an extra, and of the extras of our own that it includes."""
+def requirements() -> list[Requirement]:
+    """What the distribution's metadata asks for."""
+    try:
+        return [Requirement(text) for text in metadata.requires(DISTRIBUTION) or []]
+    except metadata.PackageNotFoundError:
+        return []
+
+
+def packages(extra: str, stated: Sequence[Requirement]) -> set[str]:
+    """Distributions of an extra on this Python and system, and of the extras of our own that it includes."""
     found: set[str] = set()
-    for requirement in needs.get(extra, []):
-        match = re.match(r"([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?", requirement)
-        assert match is not None
-        name, included = match[1], match[2] or ""
-        if name == DISTRIBUTION:
-            for other in included.split(","):
-                found |= _packages(other.strip(), needs)
+    for requirement in stated:
+        if requirement.marker is None or not requirement.marker.evaluate({"extra": extra}):
+            continue
+        if requirement.name == DISTRIBUTION:
+            found = found.union(*(packages(other, stated) for other in requirement.extras))
         else:
-            found.add(name)
+            found.add(requirement.name)
     return found
 
 
