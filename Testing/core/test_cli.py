@@ -323,7 +323,7 @@ def test_cache(run: Run, private_cache: Path) -> None:
 def test_doctor(run: Run, private_cache: Path) -> None:
     found = answer(run, "doctor")
     assert found["versions"]["python"] == sys.version.split()[0]
-    assert found["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(found["versions"]["torch"])  # PyPI's build names its CUDA here only
     assert found["auto"] == {"device": "cpu", "engine": "openvino"}
     assert found["devices"][-1] == "cpu"
     assert found["cpu_threads"] >= 1
