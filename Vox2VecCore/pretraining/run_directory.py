@@ -7,10 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from Vox2VecCore.pretraining.config import PretrainConfig, differences, load_config, to_toml
+from Vox2VecCore.pretraining.config import PretrainConfig, load_config
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.manifest import licence_report
 from Vox2VecCore.pretraining.prepare import PreparedScan
+from Vox2VecCore.settings import differences, to_toml
 
 CONFIG = "config.toml"
 DATA = "data.json"
@@ -28,7 +29,8 @@ def claim(run: Path, config: PretrainConfig, scans: Sequence[PreparedScan], resu
             raise PretrainingError(f"{run} holds a run already; add --resume to go on with it, or choose another.")
         _check_same(run, config, scans)
         return
-    if run.is_dir() and any(run.iterdir()):
+    # A run that was stopped at its very start may have left these two.
+    if run.is_dir() and {path.name for path in run.iterdir()} - {DATA, ENVIRONMENT}:
         raise PretrainingError(f"{run} is not empty and no run; choose a new directory.")
     try:
         run.mkdir(parents=True, exist_ok=True)
