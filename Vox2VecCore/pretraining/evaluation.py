@@ -101,17 +101,29 @@ def score(
 ) -> Scores:
     """Scores of features of the source, of its disturbed copy, and of another patient."""
     rng = np.random.default_rng(seed)
-    error = _same_patient_errors(here, copy, rng)
+    error = same_patient_errors(here, copy, rng)
     own, others = labels_of(here, source_labels), labels_of(other, target_labels)
     organs = shared_organs(own, others)
-    dice = _few_shot_dice(here, own, [(here, own), (other, others)], organs, rng)
+    dice = few_shot_dice(here, own, [(here, own), (other, others)], organs, rng)
     return Scores(
         float(np.median(error)),
         float((error < NEAR_MM).mean()),
-        _hit_rate(here, own, other, others, organs, rng),
+        hit_rate(here, own, other, others, organs, rng),
         dice[0],
         dice[1],
     )
+
+
+def score_alone(here: VoxelFeatures, copy: VoxelFeatures, labels: Volume, seed: int = 0) -> Scores:
+    """Scores of features of one scan and of its disturbed copy; NaN for what needs another patient.
+
+    :raises PretrainingError: if the labels mark no organ of at least 20 voxels.
+    """
+    rng = np.random.default_rng(seed)
+    error = same_patient_errors(here, copy, rng)
+    own = labels_of(here, labels)
+    dice = few_shot_dice(here, own, [(here, own)], shared_organs(own, own), rng)
+    return Scores(float(np.median(error)), float((error < NEAR_MM).mean()), np.nan, dice[0], np.nan)
 
 
 def disturbed_copy(volume: Volume, seed: int = 0) -> Volume:
@@ -168,7 +180,8 @@ def _labels_at(grid: ModelGrid, voxels: NDArray[np.int64], labels: Volume) -> ND
     return values
 
 
-def _same_patient_errors(here: VoxelFeatures, copy: VoxelFeatures, rng: np.random.Generator) -> NDArray[np.float64]:
+def same_patient_errors(here: VoxelFeatures, copy: VoxelFeatures, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Distances in millimetres between random body points and where their vectors are found in the copy."""
     points = here.grid.to_ras(here.voxels)
     nearest = copy.grid.to_voxels(points)
     # The copy shows a little less: a point that it does not show cannot be found in it.
@@ -178,7 +191,7 @@ def _same_patient_errors(here: VoxelFeatures, copy: VoxelFeatures, rng: np.rando
     return np.linalg.norm(copy.grid.to_ras(found) - points[chosen], axis=1)
 
 
-def _hit_rate(
+def hit_rate(
     here: VoxelFeatures,
     own: NDArray[np.int64],
     other: VoxelFeatures,
@@ -186,6 +199,10 @@ def _hit_rate(
     organs: Sequence[int],
     rng: np.random.Generator,
 ) -> float:
+    """Share of an organ's points whose most similar voxel in the other patient lies in the same organ; mean.
+
+    :param own: label of every body voxel, ``others`` the same of the other patient, see :func:`labels_of`.
+    """
     chosen = [_some(own == organ, ORGAN_POINTS, rng) for organ in organs]
     found = other.most_similar(here.at(here.voxels[np.concatenate(chosen)]))
     position = {tuple(voxel): n for n, voxel in enumerate(other.voxels.tolist())}
@@ -194,7 +211,7 @@ def _hit_rate(
     return float(np.mean([(label[wanted == organ] == organ).mean() for organ in organs]))
 
 
-def _few_shot_dice(
+def few_shot_dice(
     here: VoxelFeatures,
     own: NDArray[np.int64],
     scans: Sequence[tuple[VoxelFeatures, NDArray[np.int64]]],
