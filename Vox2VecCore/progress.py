@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from Vox2VecCore.errors import Cancelled
 
@@ -54,6 +54,13 @@ class Progress:
             own = done - self._first
             left = (now - self._started) / own * (total - done) if own else None
             self.on_report(ProgressReport(stage, done, total, left, note))
+
+    def within(self, label: str) -> "Progress":
+        """For a part of the job: its stages are reported with a label in front."""
+        tell = self.on_report
+        if tell is None:
+            return Progress(None, self.is_cancelled)
+        return Progress(lambda moment: tell(replace(moment, stage=f"{label}: {moment.stage}")), self.is_cancelled)
 
     def check(self) -> None:
         """Raise :class:`~Vox2VecCore.errors.Cancelled` if the user asked for it."""
