@@ -38,14 +38,15 @@ def read_settings(path: Path) -> dict[str, Any]:
     return values
 
 
-def overridden(config: T, overrides: Sequence[str]) -> T:
-    """A frozen dataclass changed by ``key=value`` texts, nested keys with a dot, values as in TOML.
+def merged(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Values changed by ``key=value`` texts, nested keys with a dot, written as in TOML; all are applied at once.
 
-    :raises SettingsError: as :func:`updated`, and if a text has no key or no value.
+    :raises SettingsError: if a text has no key or no value.
     """
+    result = dict(values)
     for override in overrides:
-        config = updated(config, _override(override))
-    return config
+        _merge(result, _override(override))
+    return result
 
 
 def updated(config: T, values: Mapping[str, Any], where: str = "") -> T:
@@ -108,6 +109,15 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return f"[{', '.join(_toml_value(v) for v in value)}]"
     return repr(value)
+
+
+def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), Mapping):
+            values[key] = dict(values[key])
+            _merge(values[key], value)
+        else:
+            values[key] = value
 
 
 def _override(text: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from Vox2VecCore.errors import SettingsError
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.intensity import PUBLISHED, IntensityAugmentation
 from Vox2VecCore.pretraining.views import SpatialAugmentation
-from Vox2VecCore.settings import overridden, read_settings, updated
+from Vox2VecCore.settings import merged, read_settings, updated
 from Vox2VecCore.shapes import Triple
 
 
@@ -178,8 +178,8 @@ def load_config(path: Path | None = None, preset: str = "small", overrides: Sequ
     :raises SettingsError: on an unknown preset or key, or a value of the wrong type.
     :raises PretrainingError: on settings that do not go together.
     """
-    values = {} if path is None else read_settings(path)
+    values = merged({} if path is None else read_settings(path), overrides)
     preset = values.pop("preset", preset)
     if preset not in PRESETS:
         raise SettingsError(f"Unknown preset '{preset}'; there are {', '.join(PRESETS)}.")
-    return overridden(updated(PRESETS[preset], values), overrides)
+    return updated(PRESETS[preset], values)

@@ -265,15 +265,16 @@ def _step(
         waited += time.monotonic() - asked
         voxels += sum(pair.images.numel() for pair in pairs)
         with fabric.no_backward_sync(module, enabled=part < settings.accumulate - 1):
-            losses: Losses = module(pairs)
+            try:
+                losses: Losses = module(pairs)
+            except PretrainingError as error:
+                raise PretrainingError(f"Step {step + 1}: {error}") from error
             fabric.backward(losses.total / settings.accumulate)
         sums += torch.stack([losses.total.detach(), losses.contrast, losses.match, losses.position_mm]).cpu()
-        if not torch.isfinite(sums).all():
-            scans = ", ".join(sorted({pair.scan for pair in pairs}))
-            raise PretrainingError(
-                f"The loss is not finite at step {step + 1} on scans {scans}; look at them, or lower the learning rate."
-            )
+        _need_finite("loss", sums, pairs, step)
     norm = fabric.clip_gradients(module, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
+    if getattr(fabric.strategy.precision, "scaler", None) is None:  # a scaler leaves out such steps by itself
+        _need_finite("gradient", norm, pairs, step)
     optimizer.step()
     seconds = time.monotonic() - began
     means = fabric.all_reduce(sums / settings.accumulate, reduce_op="mean").tolist()
@@ -286,6 +287,14 @@ def _step(
     }
 
 
+def _need_finite(what: str, values: Tensor, pairs: Sequence[ViewPair], step: int) -> None:
+    if not torch.isfinite(values).all():
+        scans = ", ".join(sorted({pair.scan for pair in pairs}))
+        raise PretrainingError(
+            f"Step {step + 1}: the {what} is not finite on scans {scans}; look at them, or lower the learning rate."
+        )
+
+
 def _fabric(machine: Machine, config: PretrainConfig) -> Any:
     package = "lightning.fabric" if _has("lightning") else "lightning_fabric"
     try:
@@ -296,6 +305,9 @@ def _fabric(machine: Machine, config: PretrainConfig) -> Any:
     accelerator = machine.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and torch.cuda.device_count() < machine.devices:
+        found = torch.cuda.device_count()
+        raise PretrainingError(f"{machine.devices} cuda devices are asked for and {found} found; use cpu or fewer.")
 
     class MixedPrecision(amp.MixedPrecision):  # type: ignore[name-defined]
         """Leaves inputs alone: in bf16 a position of 300 mm is rounded to 2 mm."""
