@@ -131,15 +131,17 @@ def pretrain(
     log = TrainingLog(run, COLUMNS + (probe.columns if probe else []), start) if fabric.is_global_zero else None
     share = Share(fabric.global_rank, fabric.world_size)
     total = settings.steps * settings.accumulate
+    # One process of several must not stop alone: the others would wait for it.
+    bar = progress if fabric.world_size == 1 else Progress(progress.on_report)
     try:
         step = saved = start
         loader, note = None, ""
         while step < settings.steps:
             try:
                 _stop_together(fabric, progress)
-                progress.step(STAGE, step, settings.steps, note)
+                bar.step(STAGE, step, settings.steps, note)
                 if loader is None or (config.matching.every and step % config.matching.every == 0):
-                    matches = _matches(fabric, run, config, scans, average, step, progress)
+                    matches = _matches(fabric, run, config, scans, average, step, bar)
                     batches = Batches(scans, config, total, share, matches)
                     loader = load_batches(batches, step * settings.accumulate, machine.loaders)
             except BaseException:
@@ -163,7 +165,7 @@ def pretrain(
             if step % config.checkpoint_every == 0 or step == settings.steps:
                 checkpoint(step)
                 saved = step
-        progress.step(STAGE, settings.steps, settings.steps)
+        bar.step(STAGE, settings.steps, settings.steps)
     except RuntimeError as error:
         # PyTorch says so by a signal, so it may come at any place above.
         if "DataLoader worker" not in str(error):
