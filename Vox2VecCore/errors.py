@@ -21,6 +21,10 @@ class ModelError(Vox2VecError):
     """A model is unknown, damaged, or does not match what is asked of it."""
 
 
+class SettingsError(Vox2VecError):
+    """A settings file or an override cannot be read, names an unknown key, or gives a value of the wrong type."""
+
+
 class CacheError(Vox2VecError):
     """The embedding cache cannot be written or is damaged beyond rebuilding."""
 

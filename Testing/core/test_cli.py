@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from Testing.support.commands import Run, answer, runner
 from Testing.support.models import random_model
 from Testing.support.scans import phantom
 from Vox2VecCore import volume_io
-from Vox2VecCore.cli import console, main, options
+from Vox2VecCore.cli import console, options
 from Vox2VecCore.engines import DeviceName, EngineName, Precision
 from Vox2VecCore.model import DEFAULT_MODEL, load_model
 from Vox2VecCore.volume import Volume
@@ -28,8 +29,6 @@ from Vox2VecCore.volume_io import read_volume, write_volume
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "Vox2VecCore.cli"]
 CANCELLED = "Cancelled; nothing was left half done.\n"
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +62,7 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.chdir(folder)
     monkeypatch.setattr(console, "LOG_EVERY_S", np.inf)  # on a slow machine a line may be due
 
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
-def answer(run: Run, *arguments: object) -> Any:
-    """The JSON of a command that must succeed quietly."""
-    code, out, err = run(*arguments, "--json")
-    assert (code, err) == (0, "")
-    return json.loads(out)
+    return runner(capsys)
 
 
 # --- what there is ---
@@ -86,7 +72,9 @@ def test_help_lists_the_commands_and_no_others(run: Run) -> None:
     code, out, err = run("--help")
     assert (code, err) == (0, "")
     listed = re.findall(r"^│ ([a-z]+) {2,}", out.split("Commands")[1], re.MULTILINE)
-    assert sorted(listed) == ["cache", "doctor", "embed", "match", "models", "similarity"]
+    assert sorted(listed) == [
+        "cache", "doctor", "embed", "evaluate", "manifest", "match", "models", "pretrain", "similarity",
+    ]  # fmt: skip
     for command in listed:
         assert run(command, "--help")[0] == 0
 

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from Vox2VecCore.pretraining.config import PRESETS, differences, load_config, to_toml
+from Vox2VecCore.errors import SettingsError
+from Vox2VecCore.pretraining.config import PRESETS, load_config
 from Vox2VecCore.pretraining.errors import PretrainingError
+from Vox2VecCore.settings import differences, to_toml
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -39,16 +41,36 @@ def test_file_may_name_its_preset(tmp_path: Path) -> None:
     ],
 )
 def test_bad_overrides(override: str, message: str) -> None:
-    with pytest.raises(PretrainingError, match=message):
+    with pytest.raises((SettingsError, PretrainingError), match=message):
         load_config(overrides=[override])
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("a = ", "not valid TOML"), ('preset = "x"', "Unknown preset"), ("[loss]\nx = 1", "loss.x")]
+    ("name", "text", "message"),
+    [
+        ("c.toml", "a = ", "not valid TOML"),
+        ("c.toml", 'preset = "x"', "Unknown preset"),
+        ("c.toml", "[loss]\nx = 1", r"loss\.x"),
+        ("c.toml", "[loss]\ntemperature = 'warm'", r"loss\.temperature cannot be 'warm'"),
+        ("c.yaml", "a: [", "not valid YAML"),
+        ("c.yaml", "- 1", "holds no settings"),
+        ("c.yaml", "1: 2", "holds no settings"),
+        ("c.yml", "loss:\n  x: 1", r"loss\.x"),
+        ("c.yml", "loss:\n  temperature: warm", r"loss\.temperature cannot be 'warm'"),
+        ("c.yml", "!!python/object/apply:os.getcwd []", "not valid YAML"),
+    ],
 )
-def test_bad_files(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "c.toml").write_text(text)
-    with pytest.raises(PretrainingError, match=message):
-        load_config(tmp_path / "c.toml")
-    with pytest.raises(PretrainingError, match="cannot be read"):
-        load_config(tmp_path / "absent.toml")
+def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        load_config(tmp_path / name)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_config(tmp_path / f"absent {name}")
+
+
+def test_toml_and_yaml_say_the_same(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text('preset = "vox2vec"\nspacing_mm = [2, 2, 3]\n[loss]\nchunk = 64\n')
+    (tmp_path / "c.yaml").write_text("preset: vox2vec\nspacing_mm: [2, 2, 3]\nloss:\n  chunk: 64\n")
+    (tmp_path / "empty.yaml").touch()
+    assert load_config(tmp_path / "c.toml") == load_config(tmp_path / "c.yaml") != PRESETS["vox2vec"]
+    assert load_config(tmp_path / "empty.yaml") == PRESETS["small"]

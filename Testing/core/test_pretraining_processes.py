@@ -1,18 +1,24 @@
 """Two processes with half of the patients each do what one process with all of them does."""
 
+import csv
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from Testing.core.test_pretraining_loop import described, make_scan, tiny, weights
+from Testing.core.test_pretraining_loop import TINY, described, make_scan, tiny, weights
+from Vox2VecCore.model import load_model
+from Vox2VecCore.pretraining.checkpoint import load_newest_checkpoint
 from Vox2VecCore.pretraining.correspondence import Matches, save_matches
 from Vox2VecCore.pretraining.loop import pretrain
-from Vox2VecCore.pretraining.manifest import ScanEntry
+from Vox2VecCore.pretraining.manifest import ScanEntry, write_manifest
 from Vox2VecCore.pretraining.prepare import prepare_scans
 from Vox2VecCore.pretraining.run_directory import claim
 
@@ -69,3 +75,57 @@ def test_two_processes_equal_one(tmp_path: Path, negatives: str, matched: bool) 
     assert expected.keys() == got.keys()
     for name in expected:
         torch.testing.assert_close(got[name], expected[name], rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def torchrun(*arguments: object) -> "subprocess.Popen[str]":
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    return subprocess.Popen(
+        [*command, "-m", "Vox2VecCore.cli", *map(str, arguments)],
+        cwd=root,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def workers(agent: int) -> list[int]:
+    """Process ids of torchrun's two processes, rank 0 first."""
+    children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
+    ranks = {}
+    for child in children:
+        environment = Path(f"/proc/{child}/environ").read_text().split("\0")
+        ranks.update({line: int(child) for line in environment if line.startswith("RANK=")})
+    return [ranks[name] for name in sorted(ranks)]
+
+
+def test_two_processes_stop_together_and_resume(tmp_path: Path) -> None:
+    """When only one of them is asked to; the command line speaks once."""
+    (tmp_path / "scans").mkdir()
+    for n in range(4):
+        make_scan(tmp_path / "scans" / f"s{n}.nii.gz", n)
+    entries = [ScanEntry(f"s{n}", f"p{n}", str(tmp_path / "scans" / f"s{n}.nii.gz")) for n in range(4)]
+    write_manifest(entries, tmp_path / "data.jsonl")
+    settings = [part for text in (*TINY, "optimisation.steps=150") for part in ("--set", text)]
+    run = tmp_path / "run"
+    arguments = ("pretrain", "--data", tmp_path / "data.jsonl", "--out", run, "--device", "cpu", "--json")
+    process = torchrun(*arguments, *settings)
+    end = time.monotonic() + 120
+    while not ((run / "log.csv").is_file() and (run / "log.csv").read_text().count("\n") > 3):
+        assert process.poll() is None and time.monotonic() < end, process.communicate()
+        time.sleep(0.02)
+    os.kill(workers(process.pid)[1], signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode != 0 and out == ""
+    assert err.count("can go on: give the same command with --resume") == 1, err
+    stopped = load_newest_checkpoint(run / "checkpoints")
+    assert stopped is not None and 3 <= stopped["step"] < 150
+
+    process = torchrun(*arguments, "--resume")
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert json.loads(out)["steps"] == 150
+    with (run / "log.csv").open() as stream:
+        assert [int(row["step"]) for row in csv.DictReader(stream)] == list(range(1, 151))
+    load_model(run / "model").network()

@@ -12,7 +12,7 @@ from Vox2VecCore.model import load_model
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.evaluation import evaluate_matching
 from Vox2VecCore.pretraining.manifest import ScanEntry, write_manifest
-from Vox2VecCore.pretraining.probe import PROBE_COLUMNS
+from Vox2VecCore.pretraining.probe import ALONE, BETWEEN
 from Vox2VecCore.pretraining.run import pretrain_on_manifest
 from Vox2VecCore.volume_io import read_labels, read_volume
 
@@ -51,7 +51,7 @@ def test_manifest_to_model(tmp_path: Path) -> None:
     with (tmp_path / "run" / "log.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [bool(row["probe_hit_rate"]) for row in rows] == [False, False, True, True]
-    assert all(float(rows[2][name]) >= 0 for name in PROBE_COLUMNS)
+    assert all(float(rows[2][f"probe_{name}"]) >= 0 for name in ALONE + BETWEEN)
     assert (tmp_path / "run" / "matches" / "step-00000002.npz").is_file()
 
     model = load_model(directory)

@@ -72,16 +72,19 @@ def _bar(console: Console) -> Bar:
         BarColumn(complete_style="cyan", finished_style="cyan"),
         TaskProgressColumn(),
         TextColumn("{task.fields[left]}", style="dim"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     return Bar(*columns, console=console, transient=True)
 
 
 def _on_bar(bar: Bar, prefix: str) -> Callable[[ProgressReport], None]:
-    task = bar.add_task(prefix + "Starting", total=None, left="")
+    task = bar.add_task(prefix + "Starting", total=None, left="", note="")
 
     def show(moment: ProgressReport) -> None:
-        left = _time_left(moment.seconds_left)
-        bar.update(task, description=prefix + moment.stage, total=moment.total, completed=moment.done, left=left)
+        left, description = _time_left(moment.seconds_left), prefix + moment.stage
+        bar.update(
+            task, description=description, total=moment.total, completed=moment.done, left=left, note=moment.note
+        )
 
     return show
 
@@ -93,7 +96,8 @@ def _on_lines(console: Console, prefix: str) -> Callable[[ProgressReport], None]
         nonlocal last
         if moment.done < moment.total and time.monotonic() - last >= LOG_EVERY_S:
             last = time.monotonic()
-            line = f"{prefix}{moment.stage} {int(100 * moment.fraction)}% {_time_left(moment.seconds_left)}".rstrip()
+            share = f"{int(100 * moment.fraction)}%"
+            line = " ".join(filter(None, [prefix + moment.stage, share, _time_left(moment.seconds_left), moment.note]))
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return show

@@ -1,24 +1,17 @@
-"""The settings of a pretraining run: strict, frozen, from one TOML file, presets and ``--set key=value``."""
+"""The settings of a pretraining run: strict, frozen, from one TOML or YAML file, presets and ``--set key=value``."""
 
-import dataclasses
-import importlib
-import types
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Literal
 
 from Vox2VecCore.config import Architecture
-from Vox2VecCore.errors import MissingExtraError
+from Vox2VecCore.errors import SettingsError
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.intensity import PUBLISHED, IntensityAugmentation
 from Vox2VecCore.pretraining.views import SpatialAugmentation
+from Vox2VecCore.settings import merged, read_settings, updated
 from Vox2VecCore.shapes import Triple
-
-T = TypeVar("T")
-
-NONE = "none"
-"""Stands for ``None``, which TOML does not have."""
 
 
 @dataclass(frozen=True)
@@ -179,130 +172,14 @@ PRESETS: dict[str, PretrainConfig] = {
 
 
 def load_config(path: Path | None = None, preset: str = "small", overrides: Sequence[str] = ()) -> PretrainConfig:
-    """A preset, changed by a TOML file (which may name another ``preset``), changed by ``key=value`` overrides.
+    """A preset, changed by a TOML or YAML file (which may name another ``preset``), changed by overrides.
 
     :param overrides: such as ``loss.temperature=0.2`` or ``spacing_mm=[2, 2, 3]``; values as in TOML.
-    :raises PretrainingError: on an unknown preset or key, or a value of the wrong type.
+    :raises SettingsError: on an unknown preset or key, or a value of the wrong type.
+    :raises PretrainingError: on settings that do not go together.
     """
-    values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = _toml().loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise PretrainingError(f"{path}: cannot be read ({error.strerror}); give an existing TOML file.") from error
-        except ValueError as error:
-            raise PretrainingError(f"{path}: not valid TOML ({error}); correct it there.") from error
+    values = merged({} if path is None else read_settings(path), overrides)
     preset = values.pop("preset", preset)
     if preset not in PRESETS:
-        raise PretrainingError(f"Unknown preset '{preset}'; there are {', '.join(PRESETS)}.")
-    config = updated(PRESETS[preset], values)
-    for override in overrides:
-        config = updated(config, _override(override))
-    return config
-
-
-def updated(config: T, values: Mapping[str, Any], where: str = "") -> T:
-    """A frozen dataclass with some values changed, nested ones by nested mappings; keys and types are checked.
-
-    :raises PretrainingError: names the key that is unknown or whose value has another type.
-    """
-    hints = get_type_hints(type(config))
-    changes = {}
-    for key, value in values.items():
-        if key not in hints:
-            known = ", ".join(f.name for f in fields(config))  # type: ignore[arg-type]
-            raise PretrainingError(f"Unknown setting '{where}{key}'; there are {known}.")
-        current = getattr(config, key)
-        if is_dataclass(current) and isinstance(value, Mapping):
-            changes[key] = updated(current, value, f"{where}{key}.")
-        else:
-            changes[key] = _typed(value, hints[key], where + key)
-    return replace(config, **changes)  # type: ignore[type-var]
-
-
-def to_toml(config: PretrainConfig) -> str:
-    """The whole configuration as TOML that :func:`load_config` reads back."""
-    values = dataclasses.asdict(config)
-    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
-    plain = {key: value for key, value in values.items() if key not in tables}
-    lines = _toml_lines(plain)
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *_toml_lines(table)]
-    return "\n".join(lines) + "\n"
-
-
-def differences(a: PretrainConfig, b: PretrainConfig) -> list[str]:
-    """Names of the settings in which two configurations differ, nested ones with a dot."""
-    first, second = _flat(dataclasses.asdict(a)), _flat(dataclasses.asdict(b))
-    return [key for key in first if first[key] != second[key]]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _toml_lines(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key} = {_toml_value(value)}" for key, value in values.items()]
-
-
-def _toml_value(value: Any) -> str:
-    if value is None:
-        return f'"{NONE}"'
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f'"{value}"'
-    if isinstance(value, (tuple, list)):
-        return f"[{', '.join(_toml_value(v) for v in value)}]"
-    return repr(value)
-
-
-def _override(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise PretrainingError(f"'{text}' is not key=value, such as loss.temperature=0.2.")
-    toml = _toml()
-    try:
-        parsed: Any = toml.loads(f"value = {value}")["value"]
-    except ValueError:
-        parsed = value.strip()  # a word without quotes is a string
-    for part in reversed(key.strip().split(".")):
-        parsed = {part: parsed}
-    return parsed
-
-
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        if value is None or value == NONE:
-            return None
-        hint = next(a for a in arguments if a is not type(None))
-        return _typed(value, hint, where)
-    if origin is Literal:
-        if value not in arguments:
-            raise PretrainingError(f"{where} is one of {', '.join(map(str, arguments))}, not {value!r}.")
-        return value
-    if origin is tuple and isinstance(value, (list, tuple)):
-        kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
-        if len(kinds) == len(value):
-            return tuple(_typed(v, kind, where) for v, kind in zip(value, kinds, strict=True))
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    raise PretrainingError(f"{where} cannot be {value!r}; it is a {getattr(hint, '__name__', hint)}.")
-
-
-def _toml() -> Any:
-    for name in ("tomllib", "tomli"):
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
-    raise MissingExtraError("Reading settings", "train")
+        raise SettingsError(f"Unknown preset '{preset}'; there are {', '.join(PRESETS)}.")
+    return updated(PRESETS[preset], values)

@@ -5,7 +5,7 @@ hand-made features, for the same network with random weights, and for chance.
 """
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ SMALLEST_ORGAN_VOXELS = 20
 DICE_VOXELS = 150_000
 VOTE_TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 
-Extract = Callable[[Volume], VoxelFeatures]
+Extract = Callable[[Volume, Progress], VoxelFeatures]
 
 
 @dataclass(frozen=True)
@@ -75,20 +75,35 @@ def evaluate_matching(
     :raises Cancelled: when ``progress`` says so.
     """
     progress = progress or Progress()
-    spacing = model.config.spacing_mm
     copy = disturbed_copy(source, seed)
     scores = {}
     with tempfile.TemporaryDirectory() as folder:
-        ways: dict[str, Extract] = {
-            "model": lambda volume: embedded(embed(volume, model, cache=False, progress=progress)),
-            "random weights": _random(model, Path(folder) / "random", progress),
-            "hand-made": lambda volume: hand_made(grid_scan(volume, spacing)),
-        }
-        for name, extract in ways.items():
-            here, there, other = extract(source), extract(copy), extract(target)
+        for name, extract in feature_kinds(model, Path(folder)).items():
+            here, there, other = extract(source, progress), extract(copy, progress), extract(target, progress)
             scores[name] = score(here, there, other, source_labels, target_labels, seed)
     scores["chance"] = _chance(here, other, source_labels, target_labels, seed)
     return scores
+
+
+def feature_kinds(model: Model, folder: Path, device: str = "auto", engine: str = "auto") -> dict[str, Extract]:
+    """Ways from a scan to features: the model, and the two references that need a scan.
+
+    :param folder: where the untrained network is kept meanwhile.
+    """
+    torch.manual_seed(0)
+    network = EmbeddingNetwork(model.config.architecture)
+    untrained = save_model(network, replace(model.config, name="random", level_statistics=None), folder / "random")
+
+    def by(one: Model) -> Extract:
+        return lambda volume, progress: embedded(
+            embed(volume, one, cache=False, device=device, engine=engine, progress=progress)  # type: ignore[arg-type]
+        )
+
+    return {
+        "model": by(model),
+        "random weights": by(untrained),
+        "hand-made": lambda volume, _: hand_made(grid_scan(volume, model.config.spacing_mm)),
+    }
 
 
 def score(
@@ -101,17 +116,29 @@ def score(
 ) -> Scores:
     """Scores of features of the source, of its disturbed copy, and of another patient."""
     rng = np.random.default_rng(seed)
-    error = _same_patient_errors(here, copy, rng)
+    error = same_patient_errors(here, copy, rng)
     own, others = labels_of(here, source_labels), labels_of(other, target_labels)
     organs = shared_organs(own, others)
-    dice = _few_shot_dice(here, own, [(here, own), (other, others)], organs, rng)
-    return Scores(
-        float(np.median(error)),
-        float((error < NEAR_MM).mean()),
-        _hit_rate(here, own, other, others, organs, rng),
-        dice[0],
-        dice[1],
-    )
+    dice = few_shot_dice(here, own, [(here, own), (other, others)], organs, rng)
+    hits = hit_rates(here, own, other, others, organs, rng)
+    return Scores(float(np.median(error)), float((error < NEAR_MM).mean()), mean(hits), mean(dice[0]), mean(dice[1]))
+
+
+def score_alone(here: VoxelFeatures, copy: VoxelFeatures, labels: Volume, seed: int = 0) -> Scores:
+    """Scores of features of one scan and of its disturbed copy; NaN for what needs another patient.
+
+    :raises PretrainingError: if the labels mark no organ of at least 20 voxels.
+    """
+    rng = np.random.default_rng(seed)
+    error = same_patient_errors(here, copy, rng)
+    own = labels_of(here, labels)
+    dice = few_shot_dice(here, own, [(here, own)], shared_organs(own, own), rng)
+    return Scores(float(np.median(error)), float((error < NEAR_MM).mean()), np.nan, mean(dice[0]), np.nan)
+
+
+def mean(of_organs: Mapping[int, float]) -> float:
+    """Mean over organs."""
+    return float(np.mean(list(of_organs.values())))
 
 
 def disturbed_copy(volume: Volume, seed: int = 0) -> Volume:
@@ -168,7 +195,8 @@ def _labels_at(grid: ModelGrid, voxels: NDArray[np.int64], labels: Volume) -> ND
     return values
 
 
-def _same_patient_errors(here: VoxelFeatures, copy: VoxelFeatures, rng: np.random.Generator) -> NDArray[np.float64]:
+def same_patient_errors(here: VoxelFeatures, copy: VoxelFeatures, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Distances in millimetres between random body points and where their vectors are found in the copy."""
     points = here.grid.to_ras(here.voxels)
     nearest = copy.grid.to_voxels(points)
     # The copy shows a little less: a point that it does not show cannot be found in it.
@@ -178,33 +206,37 @@ def _same_patient_errors(here: VoxelFeatures, copy: VoxelFeatures, rng: np.rando
     return np.linalg.norm(copy.grid.to_ras(found) - points[chosen], axis=1)
 
 
-def _hit_rate(
+def hit_rates(
     here: VoxelFeatures,
     own: NDArray[np.int64],
     other: VoxelFeatures,
     others: NDArray[np.int64],
     organs: Sequence[int],
     rng: np.random.Generator,
-) -> float:
+) -> dict[int, float]:
+    """Share of every organ's points whose most similar voxel in the other patient lies in the same organ.
+
+    :param own: label of every body voxel, ``others`` the same of the other patient, see :func:`labels_of`.
+    """
     chosen = [_some(own == organ, ORGAN_POINTS, rng) for organ in organs]
     found = other.most_similar(here.at(here.voxels[np.concatenate(chosen)]))
     position = {tuple(voxel): n for n, voxel in enumerate(other.voxels.tolist())}
     label = others[[position[tuple(voxel)] for voxel in found.tolist()]]
     wanted = np.repeat(organs, [len(c) for c in chosen])
-    return float(np.mean([(label[wanted == organ] == organ).mean() for organ in organs]))
+    return {organ: float((label[wanted == organ] == organ).mean()) for organ in organs}
 
 
-def _few_shot_dice(
+def few_shot_dice(
     here: VoxelFeatures,
     own: NDArray[np.int64],
     scans: Sequence[tuple[VoxelFeatures, NDArray[np.int64]]],
     organs: Sequence[int],
     rng: np.random.Generator,
-) -> list[float]:
-    """Similarity-weighted voting of 100 voxels an organ and 2000 of the rest, with the organs' sizes as prior.
+) -> list[dict[int, float]]:
+    """Dice of every organ on every scan, by votes of 100 voxels an organ and 2000 of the rest, weighted by similarity.
 
-    How sharply votes fall with similarity is chosen by leaving each of these voxels out, so that features of any
-    spread are treated alike. Dice is measured on a random part of the body.
+    The organs' sizes are the prior. How sharply votes fall with similarity is chosen by leaving each of these voxels
+    out, so that features of any spread are treated alike. Dice is measured on a random part of the body.
     """
     classes = [0, *organs]
     known = np.where(np.isin(own, organs), own, 0)
@@ -227,7 +259,7 @@ def _few_shot_dice(
         blocks = np.array_split(features.voxels[part], max(1, len(part) // 5000))
         winners = [(_voted(features.at(v) @ vectors.T, best, votes) * prior).argmax(axis=1) for v in blocks]
         predicted = np.array(classes)[np.concatenate(winners)]
-        results.append(float(np.mean([_dice(predicted == c, labels[part] == c) for c in organs])))
+        results.append({c: _dice(predicted == c, labels[part] == c) for c in organs})
     return results
 
 
@@ -240,30 +272,30 @@ def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return 2 * float((a & b).sum()) / max(1.0, float(a.sum() + b.sum()))
 
 
+def chance_errors(here: VoxelFeatures, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Distances in millimetres between pairs of random body points."""
+    points = here.grid.to_ras(here.voxels)
+    a, b = (points[rng.integers(0, len(points), SAME_POINTS)] for _ in range(2))
+    return np.linalg.norm(a - b, axis=1)
+
+
+def chance_overlaps(
+    own: NDArray[np.int64], others: NDArray[np.int64], organs: Sequence[int], rng: np.random.Generator
+) -> tuple[dict[int, float], list[dict[int, float]]]:
+    """What guessing gives: hit rate of every organ, and its Dice on the source and on the target."""
+    hits = {organ: float((others == organ).mean()) for organ in organs}
+    guesses = ((rng.permutation(own), own), (rng.choice(own, len(others)), others))
+    return hits, [{c: _dice(guess == c, labels == c) for c in organs} for guess, labels in guesses]
+
+
 def _chance(
     here: VoxelFeatures, other: VoxelFeatures, source_labels: Volume, target_labels: Volume, seed: int
 ) -> Scores:
     rng = np.random.default_rng(seed)
-    points = here.grid.to_ras(here.voxels)
-    a, b = (points[rng.integers(0, len(points), SAME_POINTS)] for _ in range(2))
-    error = np.linalg.norm(a - b, axis=1)
+    error = chance_errors(here, rng)
     own, others = labels_of(here, source_labels), labels_of(other, target_labels)
-    organs = shared_organs(own, others)
-    share = [(others == organ).mean() for organ in organs]
-    guess = [rng.permutation(own), rng.choice(own, len(others))]
-    dice = [
-        float(np.mean([_dice(g == organ, labels == organ) for organ in organs]))
-        for g, labels in zip(guess, (own, others), strict=True)
-    ]
-    return Scores(float(np.median(error)), float((error < NEAR_MM).mean()), float(np.mean(share)), dice[0], dice[1])
-
-
-def _random(model: Model, folder: Path, progress: Progress) -> Extract:
-    """The model's network before any training."""
-    torch.manual_seed(0)
-    network = EmbeddingNetwork(model.config.architecture)
-    untrained = save_model(network, replace(model.config, name="random", level_statistics=None), folder)
-    return lambda volume: embedded(embed(volume, untrained, cache=False, progress=progress))
+    hits, dice = chance_overlaps(own, others, shared_organs(own, others), rng)
+    return Scores(float(np.median(error)), float((error < NEAR_MM).mean()), mean(hits), mean(dice[0]), mean(dice[1]))
 
 
 def _some(mask: NDArray[np.bool_], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

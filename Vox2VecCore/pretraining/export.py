@@ -80,5 +80,5 @@ Licences of the scans:
 
 {licences}
 
-No evaluation has been recorded here yet: run `evaluate_matching` and add its table before sharing the model.
+No evaluation has been recorded here yet: run `vox2vec evaluate` and add its table before sharing the model.
 """

@@ -57,7 +57,7 @@ def build_manifest(
 
 def _flat(root: Path) -> Found:
     """Any images in the folder or below; ``case_labels.nii.gz`` and the like are labels of ``case``."""
-    images = {path.with_name(_stem(path)): path for path in _images(root, recursive=True)}
+    images = {path.with_name(image_stem(path)): path for path in image_files(root, recursive=True)}
     for name, path in images.items():
         if any(name.name.endswith(s) and name.with_name(name.name.removesuffix(s)) in images for s in LABEL_SUFFIXES):
             continue
@@ -70,9 +70,9 @@ def _msd(root: Path) -> Found:
     """Medical Segmentation Decathlon: Task folders, or one of them."""
     for task in [root] if (root / "imagesTr").is_dir() else sorted(p for p in root.glob("Task*") if p.is_dir()):
         for part in ("Tr", "Ts"):
-            for path in _images(task / f"images{part}"):
+            for path in image_files(task / f"images{part}"):
                 labels = task / f"labels{part}" / path.name
-                id = f"{task.name}_{_stem(path)}"
+                id = f"{task.name}_{image_stem(path)}"
                 yield id, id, path, labels if labels.is_file() else None
 
 
@@ -80,8 +80,8 @@ def _nnunet(root: Path) -> Found:
     """nnU-Net raw data: ``imagesTr/case_0000.nii.gz`` and ``labelsTr/case.nii.gz``; other channels are left out."""
     for data_set in [root] if (root / "imagesTr").is_dir() else sorted(p for p in root.glob("Dataset*") if p.is_dir()):
         for part in ("Tr", "Ts"):
-            for path in _images(data_set / f"images{part}"):
-                case, channel = _stem(path).rpartition("_")[::2]
+            for path in image_files(data_set / f"images{part}"):
+                case, channel = image_stem(path).rpartition("_")[::2]
                 if channel == "0000":
                     yield case, case, path, _sibling(data_set / f"labels{part}", case)
 
@@ -90,16 +90,16 @@ def _btcv(root: Path) -> Found:
     """BTCV "Beyond the Cranial Vault": ``Training/img/img0001`` with ``Training/label/label0001``, ``Testing/img``."""
     base = root / "RawData" if (root / "RawData").is_dir() else root
     for part in ("Training", "Testing"):
-        for path in _images(base / part / "img"):
-            number = _stem(path).removeprefix("img")
+        for path in image_files(base / part / "img"):
+            number = image_stem(path).removeprefix("img")
             yield f"btcv_{number}", f"btcv_{number}", path, _sibling(base / part / "label", f"label{number}")
 
 
 def _amos(root: Path) -> Found:
     """AMOS22: cases from 500 to 4999 are MR and left out."""
     for part in ("Tr", "Va", "Ts"):
-        for path in _images(root / f"images{part}"):
-            case = _stem(path)
+        for path in image_files(root / f"images{part}"):
+            case = image_stem(path)
             number = case.removeprefix("amos_")
             if number.isdigit() and not 500 <= int(number) < 5000:
                 yield case, case, path, _sibling(root / f"labels{part}", case)
@@ -107,10 +107,10 @@ def _amos(root: Path) -> Found:
 
 def _flare(root: Path) -> Found:
     """FLARE22: labelled cases with ``labels`` beside ``images``, and folders of unlabelled ones."""
-    for path in _images(root, recursive=True):
+    for path in image_files(root, recursive=True):
         if path.parent.name == "labels":
             continue
-        case = re.sub(r"_0000$", "", _stem(path))
+        case = re.sub(r"_0000$", "", image_stem(path))
         yield case, case, path, _sibling(path.parent.parent / "labels", case)
 
 
@@ -160,13 +160,15 @@ LAYOUTS: dict[str, Callable[[Path], Found]] = {
 }
 
 
-def _images(folder: Path, recursive: bool = False) -> list[Path]:
+def image_files(folder: Path, recursive: bool = False) -> list[Path]:
+    """Files of a folder whose names are those of scans, in order."""
     # Archives made on a Mac hold a "._" twin of every file.
     found = folder.rglob("*") if recursive else folder.glob("*")
     return sorted(p for p in found if p.name.endswith(IMAGE_SUFFIXES) and not p.name.startswith("."))
 
 
-def _stem(path: Path) -> str:
+def image_stem(path: Path) -> str:
+    """Name without the suffix, which may be ``.nii.gz``."""
     return next(path.name.removesuffix(suffix) for suffix in IMAGE_SUFFIXES if path.name.endswith(suffix))
 
 

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from Vox2VecCore.errors import MissingExtraError
+from Vox2VecCore.errors import Cancelled, MissingExtraError
 from Vox2VecCore.network import EmbeddingNetwork
 from Vox2VecCore.pretraining.batches import Batches, Share, ViewPair
 from Vox2VecCore.pretraining.checkpoint import load_newest_checkpoint, save_checkpoint
@@ -23,10 +22,11 @@ from Vox2VecCore.pretraining.correspondence import Matches, load_matches, mine_m
 from Vox2VecCore.pretraining.distributed import share_batch_norm
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.export import export_model, model_config
+from Vox2VecCore.pretraining.loader import load_batches
 from Vox2VecCore.pretraining.log import TrainingLog
 from Vox2VecCore.pretraining.objective import Losses, Objective
-from Vox2VecCore.pretraining.prepare import PreparedScan
-from Vox2VecCore.pretraining.probe import PROBE_COLUMNS, Probe
+from Vox2VecCore.pretraining.prepare import PreparedScan, Skipped
+from Vox2VecCore.pretraining.probe import Probe
 from Vox2VecCore.pretraining.run_directory import claim
 from Vox2VecCore.progress import Progress
 
@@ -69,6 +69,7 @@ def pretrain(
     resume: bool = False,
     machine: Machine | None = None,
     probe: Probe | None = None,
+    skipped: Sequence[Skipped] = (),
     progress: Progress | None = None,
     on_log: Callable[[int, Mapping[str, float]], None] | None = None,
 ) -> Path:
@@ -79,6 +80,7 @@ def pretrain(
     :param run: run directory: settings, data, versions, ``log.csv``, checkpoints.
     :param name: of the model.
     :param probe: labelled scans that the network is tested on every ``probe_every`` steps and at the end.
+    :param skipped: scans that could not be prepared, for the run's record.
     :param on_log: called with the step and the values of every line of the log; returned values are not used.
     :return: the model directory.
     :raises PretrainingError: when the directory is taken, settings or scans changed, a checkpoint cannot be
@@ -90,7 +92,7 @@ def pretrain(
     fabric = _fabric(machine, config)
     fabric.launch()
     if fabric.is_global_zero:
-        claim(run, config, scans, resume)
+        claim(run, config, scans, resume, skipped)
     fabric.barrier()
 
     torch.manual_seed(config.seed)
@@ -126,26 +128,30 @@ def pretrain(
             save_checkpoint(state, run / "checkpoints", step)
         fabric.barrier()
 
-    log = TrainingLog(run, COLUMNS + (PROBE_COLUMNS if probe else []), start) if fabric.is_global_zero else None
+    log = TrainingLog(run, COLUMNS + (probe.columns if probe else []), start) if fabric.is_global_zero else None
     share = Share(fabric.global_rank, fabric.world_size)
     total = settings.steps * settings.accumulate
+    # One process of several must not stop alone: the others would wait for it.
+    bar = progress if fabric.world_size == 1 else Progress(progress.on_report)
     try:
         step = saved = start
-        loader = None
+        loader, note = None, ""
         while step < settings.steps:
             try:
-                progress.step(STAGE, step, settings.steps)
+                _stop_together(fabric, progress)
+                bar.step(STAGE, step, settings.steps, note)
                 if loader is None or (config.matching.every and step % config.matching.every == 0):
-                    matches = _matches(fabric, run, config, scans, average, step, progress)
+                    matches = _matches(fabric, run, config, scans, average, step, bar)
                     batches = Batches(scans, config, total, share, matches)
-                    loader = _loader(batches, step * settings.accumulate, machine.loaders)
+                    loader = load_batches(batches, step * settings.accumulate, machine.loaders)
             except BaseException:
                 if step > saved:
                     checkpoint(step)
                 raise
             for group in fabric_optimizer.param_groups:
                 group["lr"] = learning_rate(settings, step)
-            values = _step(fabric, module, fabric_optimizer, loader, settings)
+            values = _step(fabric, module, fabric_optimizer, loader, settings, step)
+            note = f"loss {values['loss']:.3f}, {values['voxels_per_second'] / 1e6:.2f} M voxels/s"
             average.update(objective)
             step += 1
             tested = probe is not None and config.probe_every and step % config.probe_every == 0
@@ -159,7 +165,14 @@ def pretrain(
             if step % config.checkpoint_every == 0 or step == settings.steps:
                 checkpoint(step)
                 saved = step
-        progress.step(STAGE, settings.steps, settings.steps)
+        bar.step(STAGE, settings.steps, settings.steps)
+    except RuntimeError as error:
+        # PyTorch says so by a signal, so it may come at any place above.
+        if "DataLoader worker" not in str(error):
+            raise
+        raise PretrainingError(
+            "A loader process died, most likely for want of memory; resume with fewer loaders or smaller views."
+        ) from error
     finally:
         if log is not None:
             log.close()
@@ -234,25 +247,36 @@ class WeightAverage:
                 self.values[name].copy_(value)
 
 
-def _step(fabric: Any, module: Any, optimizer: Any, loader: Any, settings: Optimisation) -> dict[str, float]:
+def _stop_together(fabric: Any, progress: Progress) -> None:
+    """Stop all processes before the same step, whichever of them was asked to; else they would wait for each other."""
+    if fabric.world_size > 1:
+        wanted = progress.is_cancelled is not None and progress.is_cancelled()
+        if fabric.all_reduce(torch.tensor(float(wanted)), reduce_op="sum") > 0:
+            raise Cancelled
+
+
+def _step(
+    fabric: Any, module: Any, optimizer: Any, loader: Iterator[list[ViewPair]], settings: Optimisation, step: int
+) -> dict[str, float]:
     began, waited, voxels = time.monotonic(), 0.0, 0
     sums = torch.zeros(4)
     optimizer.zero_grad()
     for part in range(settings.accumulate):
         asked = time.monotonic()
-        pairs: list[ViewPair] = fabric.to_device(_next(loader))
+        pairs: list[ViewPair] = fabric.to_device(next(loader))
         waited += time.monotonic() - asked
         voxels += sum(pair.images.numel() for pair in pairs)
         with fabric.no_backward_sync(module, enabled=part < settings.accumulate - 1):
-            losses: Losses = module(pairs)
+            try:
+                losses: Losses = module(pairs)
+            except PretrainingError as error:
+                raise PretrainingError(f"Step {step + 1}: {error}") from error
             fabric.backward(losses.total / settings.accumulate)
         sums += torch.stack([losses.total.detach(), losses.contrast, losses.match, losses.position_mm]).cpu()
-        if not torch.isfinite(sums).all():
-            scans = ", ".join(sorted({pair.scan for pair in pairs}))
-            raise PretrainingError(
-                f"The loss is not finite on scans {scans}; look at them, or lower the learning rate."
-            )
+        _need_finite("loss", sums, pairs, step)
     norm = fabric.clip_gradients(module, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
+    if getattr(fabric.strategy.precision, "scaler", None) is None:  # a scaler leaves out such steps by itself
+        _need_finite("gradient", norm, pairs, step)
     optimizer.step()
     seconds = time.monotonic() - began
     means = fabric.all_reduce(sums / settings.accumulate, reduce_op="mean").tolist()
@@ -265,28 +289,12 @@ def _step(fabric: Any, module: Any, optimizer: Any, loader: Any, settings: Optim
     }
 
 
-def _loader(batches: Batches, first: int, processes: int) -> Any:
-    return iter(
-        DataLoader(
-            batches,
-            batch_size=None,
-            sampler=range(first, len(batches)),
-            num_workers=processes,
-            multiprocessing_context="spawn" if processes else None,
-        )
-    )
-
-
-def _next(loader: Any) -> list[ViewPair]:
-    try:
-        pairs: list[ViewPair] = next(loader)
-    except RuntimeError as error:
-        if "worker" not in str(error):
-            raise
+def _need_finite(what: str, values: Tensor, pairs: Sequence[ViewPair], step: int) -> None:
+    if not torch.isfinite(values).all():
+        scans = ", ".join(sorted({pair.scan for pair in pairs}))
         raise PretrainingError(
-            "A loader process died, most likely for want of memory; resume with fewer loaders or smaller views."
-        ) from error
-    return pairs
+            f"Step {step + 1}: the {what} is not finite on scans {scans}; look at them, or lower the learning rate."
+        )
 
 
 def _fabric(machine: Machine, config: PretrainConfig) -> Any:
@@ -299,6 +307,9 @@ def _fabric(machine: Machine, config: PretrainConfig) -> Any:
     accelerator = machine.accelerator
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    if accelerator == "cuda" and torch.cuda.device_count() < machine.devices:
+        found = torch.cuda.device_count()
+        raise PretrainingError(f"{machine.devices} cuda devices are asked for and {found} found; use cpu or fewer.")
 
     class MixedPrecision(amp.MixedPrecision):  # type: ignore[name-defined]
         """Leaves inputs alone: in bf16 a position of 300 mm is rounded to 2 mm."""

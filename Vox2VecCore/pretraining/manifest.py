@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -109,6 +111,24 @@ def split_by_subject(entries: Sequence[ScanEntry], fractions: Mapping[str, float
 def licence_report(entries: Iterable[HasLicence]) -> dict[str, int]:
     """Scans per licence, ``"not stated"`` for entries without one; for the model card."""
     return dict(sorted(Counter(entry.licence or "not stated" for entry in entries).items()))
+
+
+def restrictions(licence: str) -> list[str]:
+    """What a licence is known to forbid or demand of models trained on its data, by its usual abbreviations."""
+    words = set(re.split(r"[^a-z]+", licence.lower()))
+    found = {"nc": "non-commercial", "sa": "share-alike", "nd": "no derivatives"}
+    return [meaning for word, meaning in found.items() if word in words or meaning in licence.lower()]
+
+
+def with_paths_from(entries: Iterable[ScanEntry], folder: Path) -> list[ScanEntry]:
+    """Entries whose paths count from a folder, so that manifest and data can be moved together."""
+
+    def relative(path: str) -> str:
+        return Path(os.path.relpath(path, folder)).as_posix()
+
+    return [
+        replace(e, image=relative(e.image), labels=None if e.labels is None else relative(e.labels)) for e in entries
+    ]
 
 
 def _entry(line: str, where: str) -> ScanEntry:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import multiprocessing
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -44,12 +45,21 @@ class PreparedScan:
     @cached_property
     def hu(self) -> NDArray[np.int16]:
         """(X, Y, Z) memory-mapped Hounsfield units; axes run to the patient's right, front and head."""
-        return np.load(self.folder / "hu.npy", mmap_mode="r")
+        return self._mapped("hu.npy")
 
     @cached_property
     def packed_body(self) -> NDArray[np.uint8]:
         """(X, Y, ceil(Z / 8)) memory-mapped body mask, eight voxels along Z to a byte."""
-        return np.load(self.folder / "body.npy", mmap_mode="r")
+        return self._mapped("body.npy")
+
+    def _mapped(self, name: str) -> NDArray:
+        try:
+            return np.load(self.folder / name, mmap_mode="r")
+        except (OSError, ValueError) as error:
+            raise PretrainingError(
+                f"{self.folder / name}: the prepared scan cannot be read ({error}); remove the folder "
+                f"{self.folder.name} and resume, it will be made again."
+            ) from error
 
     def __getstate__(self) -> dict[str, object]:
         # Memory maps are opened again by every worker process instead of being copied to it.
@@ -128,7 +138,7 @@ def _run(
     if workers > 1:
         # Forking a process that has threads (torch has) may hang.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context) as pool:
+        with ProcessPoolExecutor(workers, context, leave_interrupts_to_parent) as pool:
             futures = {pool.submit(prepare_scan, entry, folder, spacing_mm): entry for entry in entries}
             try:
                 for future in as_completed(futures):
@@ -141,6 +151,11 @@ def _run(
                 pool.shutdown(cancel_futures=True)
     for entry in list(left.values()):
         yield entry, prepare_scan(entry, folder, spacing_mm)
+
+
+def leave_interrupts_to_parent() -> None:
+    """For a process that works for another: Ctrl-C reaches both, and the other one ends this one in order."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def prepare_scan(entry: ScanEntry, folder: Path, spacing_mm: Spacing) -> PreparedScan | Skipped:

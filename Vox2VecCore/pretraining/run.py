@@ -8,7 +8,7 @@ from Vox2VecCore.paths import cache_folder
 from Vox2VecCore.pretraining.config import PretrainConfig
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.loop import Machine, pretrain
-from Vox2VecCore.pretraining.manifest import read_manifest
+from Vox2VecCore.pretraining.manifest import ScanEntry, read_manifest
 from Vox2VecCore.pretraining.prepare import PreparedData, prepare_scans
 from Vox2VecCore.pretraining.probe import load_probe
 from Vox2VecCore.progress import Progress
@@ -25,6 +25,7 @@ def pretrain_on_manifest(
     name: str = "vox2vec-own",
     resume: bool = False,
     machine: Machine | None = None,
+    probes: Sequence[ScanEntry] = (),
     prepared: Path | None = None,
     prepare_workers: int = 1,
     progress: Progress | None = None,
@@ -33,10 +34,12 @@ def pretrain_on_manifest(
 ) -> Path:
     """Prepare the scans of one or several manifests and train a network on them.
 
-    Entries of split ``"train"`` and entries without a split are trained on; two labelled entries of split
-    ``"probe"`` test the network as it trains; other splits are left out.
+    Entries of split ``"train"`` and entries without a split are trained on; one or two labelled entries of split
+    ``"probe"`` test the network as it trains; other splits are left out. A run that is complete already only
+    gives its model.
 
     :param root: folder that relative paths of the manifests count from; each manifest's own when left out.
+    :param probes: labelled scans that test the network instead of those of the manifests.
     :param prepared: folder of prepared scans, shared by runs; in the cache folder when left out.
     :param prepare_workers: processes that prepare scans.
     :param on_prepared: told which scans were prepared and which skipped, and why, before training starts.
@@ -63,7 +66,7 @@ def pretrain_on_manifest(
     )
     if on_prepared is not None:
         on_prepared(data)
-    probe = load_probe(listed, config.spacing_mm)
+    probe = load_probe(list(probes) or listed, config.spacing_mm)
     return pretrain(
         data.scans,
         config,
@@ -72,6 +75,7 @@ def pretrain_on_manifest(
         resume=resume,
         machine=machine,
         probe=probe,
+        skipped=data.skipped,
         progress=progress,
         on_log=on_log,
     )

@@ -1,0 +1,62 @@
+"""What is to be evaluated: a model, labelled scans, protocols."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from Vox2VecCore.evaluation.errors import EvaluationError
+from Vox2VecCore.model import Model
+from Vox2VecCore.pretraining.manifest import ScanEntry, read_manifest
+from Vox2VecCore.pretraining.run import TRAINING_SPLIT
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """Everything an evaluation is told.
+
+    :param entries: scans, with or without labels.
+    :param protocols: names of one family, see ``protocols.py``.
+    :param out: folder of the report.
+    :param names: of label values.
+    :param config: settings file of the protocols, ``overrides`` change them by ``key=value``.
+    :param device: and ``engine``: where embeddings are computed.
+    :param resume: go on with an interrupted evaluation.
+    """
+
+    model: Model
+    entries: Sequence[ScanEntry]
+    protocols: Sequence[str]
+    out: Path
+    names: Mapping[int, str] = field(default_factory=dict)
+    config: Path | None = None
+    overrides: Sequence[str] = ()
+    seed: int = 0
+    device: str = "auto"
+    engine: str = "auto"
+    resume: bool = False
+
+    @property
+    def seen_in_pretraining(self) -> list[str]:
+        """Ids of scans that the model says it was trained on; figures on them flatter."""
+        trained = set(self.model.config.training.get("scans", ()))
+        return [entry.id for entry in self.entries if entry.id in trained]
+
+
+def select_scans(manifests: Sequence[Path], split: str | None = None, root: Path | None = None) -> list[ScanEntry]:
+    """Scans to evaluate on.
+
+    :param split: those of this split; when left out all that are not marked for training.
+    :param root: folder that paths count from; each manifest's own when left out.
+    :raises EvaluationError: if there is none, or an id is listed twice.
+    :raises PretrainingError: if a manifest cannot be read.
+    """
+    entries = [entry for path in manifests for entry in read_manifest(path, root)]
+    chosen = [e for e in entries if (e.split == split if split is not None else e.split != TRAINING_SPLIT)]
+    if not chosen:
+        wanted = f"of split '{split}'" if split is not None else f"other than those of split '{TRAINING_SPLIT}'"
+        raise EvaluationError(f"{manifests[0]}: lists no scan {wanted}; choose another --split.")
+    ids = [entry.id for entry in chosen]
+    if len(set(ids)) < len(ids):
+        twice = next(id for id in ids if ids.count(id) > 1)
+        raise EvaluationError(f"Scan id {twice} is in more than one manifest; make the ids differ.")
+    return chosen
