@@ -48,7 +48,14 @@ def test_two_processes_equal_one(tmp_path: Path, negatives: str, matched: bool) 
             claim(tmp_path / run, tiny(f"sampling.patients={4 if run == 'one' else 2}", *more), scans, resume=False)
             for step in (1, 2):
                 plant_matches(tmp_path / run / "matches" / f"step-{step:08d}.npz")
-    pretrain(scans, tiny("sampling.patients=4", *more), tmp_path / "one", resume=matched)
+    threads = torch.get_num_threads()
+    # In one thread PyTorch's batch norm adds up channels-last voxels in float32 and is off in the sixth digit, which
+    # is enough to change the largest of eight voxels somewhere in a max-pool, and with it where gradients go.
+    torch.set_num_threads(2)
+    try:
+        pretrain(scans, tiny("sampling.patients=4", *more), tmp_path / "one", resume=matched)
+    finally:
+        torch.set_num_threads(threads)
 
     script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(scans=described(scans), more=more, matched=matched))
