@@ -44,9 +44,9 @@ class Vox2VecSlicer(ScriptedLoadableModule):
         parent.dependencies = ["Segmentations", "Markups", "Volumes"]
         parent.contributors = ["The Vox2Vec developers"]
         parent.helpText = _(
-            "Point at a voxel of a CT and see every place that looks anatomically like it, in this scan and in the next."
-            " A few strokes turn that into a segmentation. Nothing leaves this computer. Research software, not for "
-            'diagnosis. See the <a href="{homepage}">tutorial</a>.'
+            "Point at a voxel of a CT and see every place that looks anatomically like it, in this scan and in the "
+            "next. A few strokes turn that into a segmentation. Nothing leaves this computer. Research software, not "
+            'for diagnosis. See the <a href="{homepage}">tutorial</a>.'
         ).format(homepage=HOMEPAGE)
         parent.acknowledgementText = _(
             "Method: Goncharov et al., vox2vec: A Framework for Self-supervised Contrastive Learning of Voxel-Level "

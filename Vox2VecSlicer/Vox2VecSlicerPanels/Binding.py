@@ -1,6 +1,12 @@
 """Widgets and the parameters of a session, kept equal in both directions."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ctk
+    import qt
+    import slicer
 
 
 class Binding:
@@ -21,7 +27,7 @@ class Binding:
         self._showing = False
         session.state.changed.connect(self.show)
 
-    def node(self, selector, name: str) -> None:
+    def node(self, selector: "slicer.qMRMLNodeComboBox", name: str) -> None:
         """A ``qMRMLNodeComboBox`` for a node of the state."""
         self._bind(
             name,
@@ -31,7 +37,7 @@ class Binding:
             lambda node: selector.setCurrentNode(node),
         )
 
-    def flag(self, button, name: str) -> None:
+    def flag(self, button: "qt.QAbstractButton", name: str) -> None:
         """A checkable button for a bool."""
 
         def show(value: bool) -> None:
@@ -39,7 +45,7 @@ class Binding:
 
         self._bind(name, button, "toggled(bool)", lambda: bool(button.checked), show)
 
-    def number(self, slider, name: str) -> None:
+    def number(self, slider: "ctk.ctkSliderWidget", name: str) -> None:
         """A ``ctkSliderWidget`` for a float."""
 
         def show(value: float) -> None:
@@ -47,7 +53,7 @@ class Binding:
 
         self._bind(name, slider, "valueChanged(double)", lambda: float(slider.value), show)
 
-    def choice(self, box, name: str, choices: list[tuple[str, str]]) -> None:
+    def choice(self, box: "qt.QComboBox", name: str, choices: list[tuple[str, str]]) -> None:
         """A ``QComboBox`` for a text.
 
         :param choices: pairs of what the state holds and what the user reads.
@@ -63,7 +69,7 @@ class Binding:
 
         self._bind(name, box, "currentIndexChanged(int)", lambda: box.itemData(box.currentIndex), show)
 
-    def fill(self, box, choices: list[tuple[str, str]]) -> None:
+    def fill(self, box: "qt.QComboBox", choices: list[tuple[str, str]]) -> None:
         """Offer these choices in a ``QComboBox``, without touching the state."""
         wasBlocked = box.blockSignals(True)
         box.clear()

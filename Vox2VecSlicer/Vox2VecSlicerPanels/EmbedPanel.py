@@ -43,6 +43,7 @@ class EmbedPanel:
         if self._started is not None:
             self._onTimed(time.monotonic() - self._started)
             self._started = None
+        self._ui.exploreSection.collapsed = False
         self.refresh()
 
     def refresh(self) -> None:

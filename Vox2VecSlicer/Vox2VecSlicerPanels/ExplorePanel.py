@@ -35,17 +35,21 @@ class ExplorePanel:
         actions.button(ui.makeSegmentButton, self.makeSegment)
         actions.button(ui.exportSimilarityButton, session.exportSimilarity)
         actions.follow(session.similarityUpdated, self.refresh)
+        actions.follow(session.points.changed, self.refresh)
+        actions.follow(session.embedded, lambda _node: self.refresh())
         actions.follow(session.state.changed, self._follow)
         self.refresh()
 
     def _follow(self, name: str) -> None:
-        if name in ("positivePoints", "negativePoints", "volume"):
+        if name == "volume":
             self.refresh()
 
     def refresh(self) -> None:
         """Show the lists of points and what can be done with them."""
         ui, state = self._ui, self._session.state
         positive, negative = state.positivePoints, state.negativePoints
+        if self._session.isEmbedded(state.volume):  # now clicks make sense, and placing needs lists
+            positive, negative = self._session.points.positiveNode, self._session.points.negativeNode
         ui.positivePlaceWidget.setCurrentNode(positive)
         ui.negativePlaceWidget.setCurrentNode(negative)
         ui.positiveLabel.text = self._count(positive)

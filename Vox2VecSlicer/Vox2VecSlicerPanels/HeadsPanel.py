@@ -1,5 +1,6 @@
 """Heads: keep what was learned from strokes, use it on other scans, loaded or in a folder."""
 
+import ctk
 import qt
 from slicer.i18n import tr as _
 from Vox2VecSlicerLib import Installation
@@ -20,6 +21,8 @@ class HeadsPanel:
         self._ui, self._session, self._actions = ui, session, actions
         self._headFile = ""
         self.batch = BatchProcess()
+        ui.inputFolderEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Readable
+        ui.outputFolderEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Writable
         actions.button(ui.saveHeadButton, self.save)
         actions.button(ui.loadHeadButton, self.load)
         actions.on(ui.headVolumesSelector, "checkedNodesChanged()", self.refresh)

@@ -1,7 +1,6 @@
 """Match: the pinned points in a second scan."""
 
 import qt
-from slicer.i18n import tr as _
 
 from Vox2VecSlicerPanels.Actions import Actions
 from Vox2VecSlicerPanels.Binding import Binding
@@ -55,7 +54,3 @@ class MatchPanel:
 
     def _jump(self, row: int, _column: int) -> None:
         self._session.jumpTo(self._rows[row].sourceWorld)
-
-    def propagateTooltip(self) -> str:
-        """Why the button cannot be pressed."""
-        return _("Choose a second CT and a list of points.")

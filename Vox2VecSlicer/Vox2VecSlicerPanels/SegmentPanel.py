@@ -32,8 +32,8 @@ class SegmentPanel:
             "headMethod",
             [
                 ("auto", _("Automatic")),
-                ("prototype", _("Nearest to the mean (few clicks)")),
                 ("ridge", _("Ridge")),
+                ("lda", _("Linear discriminant")),
                 ("logistic", _("Logistic regression")),
                 ("mlp", _("Small neural network")),
             ],

@@ -28,10 +28,20 @@ class UiLoader(QtUiTools.QUiLoader):
         path = Path(file.fileName())
         tree = ElementTree.parse(path).getroot()
         self._refuse_unknown_properties(tree)
-        widget = super().load(file, parent)
+        connections = tree.findall("./connections/connection")
+        for element in tree.findall("connections"):
+            tree.remove(element)  # their types are of MRML; drawn below
+        buffer = QtCore.QBuffer()
+        buffer.setData(ElementTree.tostring(tree))
+        buffer.open(QtCore.QIODevice.ReadOnly)
+        pythonqt.loading.append(path.name)
+        try:
+            widget = super().load(buffer, parent)
+        finally:
+            pythonqt.loading.pop()
         if widget is None:
             raise RuntimeError(f"{path}: {self.errorString()}")
-        for connection in tree.findall("./connections/connection"):
+        for connection in connections:
             self._connect(widget, connection)
         return widget
 
@@ -65,7 +75,7 @@ class UiLoader(QtUiTools.QUiLoader):
     def _connect(self, root: Any, connection: ElementTree.Element) -> None:
         def end(which: str) -> Any:
             name = connection.findtext(which)
-            found = root if root.objectName() == name else root.findChild(QtCore.QObject, name)
+            found = root if QtCore.QObject.objectName(root) == name else root.findChild(QtCore.QObject, name)
             if found is None:
                 raise AttributeError(f"the .ui file connects {name}, which it does not have")
             return found

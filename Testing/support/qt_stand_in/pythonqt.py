@@ -9,6 +9,9 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from Testing.support.qt_stand_in import failures
 
+loading: list[str] = []
+"""Files that are being loaded by QUiLoader."""
+
 CALLED_BY_CPP = {"sizeHint", "minimumSizeHint", "children", "parent", "model", "metaObject"}
 """Virtual functions: shadowing them by a property would break the C++ side."""
 
@@ -100,6 +103,8 @@ def refusing_new_names(base: type) -> Callable[[Any, str, Any], None]:
 
     def set_known(self: Any, name: str, value: Any) -> None:
         if not (hasattr(type(self), name) or name.startswith("__")):
+            if loading:
+                return  # PySide6 makes the children of a .ui file attributes of its root; PythonQt does not
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
         base.__setattr__(self, name, value)
 
