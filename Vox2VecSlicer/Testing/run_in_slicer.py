@@ -1,6 +1,7 @@
 """Runs the tests of ``Testing/Python`` in a real Slicer and fails closed: no tests, a skip or an error is a failure.
 
-    Slicer --testing --no-splash --additional-module-paths Vox2VecSlicer --python-script Vox2VecSlicer/Testing/run_in_slicer.py results.json
+    Slicer --testing --no-splash --additional-module-paths Vox2VecSlicer \\
+        --python-script Vox2VecSlicer/Testing/run_in_slicer.py results.json
 
 The results file is written last: a run that crashed leaves none.
 """

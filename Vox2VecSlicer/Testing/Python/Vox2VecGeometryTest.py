@@ -39,11 +39,9 @@ class Vox2VecGeometryTest(unittest.TestCase):
 
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
-        self.logic = slicer.util.getModuleLogic("Vox2VecSlicer")
-        if self.logic is None or not hasattr(self.logic, "session"):
-            from Vox2VecSlicer import Vox2VecSlicerLogic
+        from Vox2VecSlicer import Vox2VecSlicerLogic
 
-            self.logic = Vox2VecSlicerLogic()
+        self.logic = Vox2VecSlicerLogic()
 
     def tearDown(self) -> None:
         self.logic.shutdown()
