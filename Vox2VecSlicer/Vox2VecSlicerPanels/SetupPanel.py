@@ -113,6 +113,7 @@ class SetupPanel:
             self._showProcessorNote()
         elif name == "model":
             self._showModel()
+            self._showProcessorNote()
 
     def _showModel(self) -> None:
         session, ui = self._session, self._ui
@@ -134,18 +135,20 @@ class SetupPanel:
         self._ui.cpuLabel.text = "\u26a0 " + note.format(time=self._expectedTime())
 
     def _expectedTime(self) -> str:
-        last = self._settings.get("LastEmbeddingSeconds", "")
+        last = self._settings.get(self._timeSetting(), "")
         if last:
             return _("The last scan took {time} here.").format(time=duration(float(last)))
-        return _(
-            "The official model takes about 20 seconds (OpenVINO) or 40 (PyTorch alone) for a trunk on two cores;"
-            " vox2vec-small takes less."
-        )
+        if self._session.state.model == OFFICIAL:
+            return _("The official model takes about 20 seconds with OpenVINO and 40 without for a trunk on two cores.")
+        return _("vox2vec-small takes about 5 seconds for a chest on two cores.")
 
     def noteEmbeddingTime(self, seconds: float) -> None:
         """Remember how long a scan took on this computer."""
-        self._settings.set("LastEmbeddingSeconds", f"{seconds:.1f}")
+        self._settings.set(self._timeSetting(), f"{seconds:.1f}")
         self._showProcessorNote()
+
+    def _timeSetting(self) -> str:
+        return f"LastEmbeddingSeconds/{Path(self._session.state.model).name}"
 
     def _showCache(self) -> None:
         size = self._session.cacheBytes()

@@ -32,8 +32,7 @@ class StatusPanel:
         ui.progressWidget.visible = progress is not None
         if progress is None:
             return
-        if progress.fraction > 0 or progress.secondsLeft is None:
-            ui.progressBar.value = round(STEPS * progress.fraction)
+        ui.progressBar.value = round(STEPS * progress.fraction)
         text = progress.title or progress.stage
         if progress.secondsLeft is not None:
             text = _("{what}, {time} left").format(what=text, time=duration(progress.secondsLeft))
