@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from Vox2VecCore.errors import EngineError, MissingExtraError
+from Vox2VecCore.errors import DeviceMemoryError, EngineError, MissingExtraError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 EngineName = Literal["auto", "torch", "openvino"]
@@ -122,7 +122,7 @@ class TorchEngine:
                 outputs = self._run(tensor, half=self._half)
             return [output.cpu().numpy() for output in outputs]
         except torch.OutOfMemoryError as error:
-            raise EngineError(
+            raise DeviceMemoryError(
                 f"Out of memory on {self.device} for a tile of {' x '.join(map(str, image.shape))} voxels: close "
                 "other programs that use it, or choose device cpu."
             ) from error
