@@ -99,6 +99,7 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer.connect("timeout()", self._poll)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneReplaced)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneReplaced)
 
@@ -173,8 +174,13 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneStartClose(self, _caller=None, _event=None) -> None:
         """The nodes are about to go: let the editor and place mode go first."""
+        self.setupPanel.holdMachineChoices()
         self.explore.leave()
         self.segment.release()
+
+    def onSceneStartImport(self, _caller=None, _event=None) -> None:
+        """A scene is about to be loaded."""
+        self.setupPanel.holdMachineChoices()
 
     def onSceneReplaced(self, _caller=None, _event=None) -> None:
         """A scene was closed or loaded: show what it holds."""
@@ -188,7 +194,11 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.segment.enter()
 
     def _poll(self) -> None:
-        busy = self.session.poll(WORKER_SHARE_SECONDS if self.session.busy else 0.0)
+        wasBusy = self.session.busy
+        busy = self.session.poll(WORKER_SHARE_SECONDS if wasBusy else 0.0)
+        if wasBusy and not self.session.busy:
+            for panel in (self.embed, self.segment):  # cancelled work ends without a result
+                panel.refresh()
         busy = self.heads.batch.poll() or busy
         if not busy and not self.parent.isEntered:
             self._timer.stop()

@@ -38,7 +38,7 @@ def desktop(app: App, tmp_path_factory: pytest.TempPathFactory) -> Desktop:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A model directory with random weights; a phantom is embedded in well under a second."""
-    random_model(tmp_path_factory.mktemp("models"), statistics=True, projection_channels=4)
+    random_model(tmp_path_factory.mktemp("models"))
     return str(tmp_path_factory.getbasetemp() / "models0" / "random")
 
 
@@ -61,7 +61,7 @@ class Panel:
         return self.widget.ui
 
     def press(self, button: Any) -> None:
-        """Click in the middle of a button; one that is disabled or out of sight is a failure."""
+        """Click on a button, where its text begins; one that is disabled or out of sight is a failure."""
         assert button.enabled, f"{button.name} is disabled: {button.toolTip}"
         section = button
         while section is not None and "Section" not in (QtCore.QObject.objectName(section) or ""):
@@ -69,7 +69,7 @@ class Panel:
         if section is not None:
             section.collapsed = False
         self.breathe()
-        QtTest.QTest.mouseClick(button, QtCore.Qt.LeftButton)
+        QtTest.QTest.mouseClick(button, QtCore.Qt.LeftButton, pos=QtCore.QPoint(9, button.height // 2))
         self.breathe()
 
     def breathe(self, seconds: float = 0.0) -> None:
@@ -138,6 +138,21 @@ def add_ct() -> Callable[..., Any]:
         return slicer.util.addVolumeFromArray(volume.array.transpose(2, 1, 0).copy(), matrix, name)
 
     return add
+
+
+@pytest.fixture
+def red_slice(embedded: Any) -> Any:
+    """A slice view's nodes, showing the embedded CT."""
+    nodes = []
+    for kind in (slicer.vtkMRMLSliceNode, slicer.vtkMRMLSliceCompositeNode):
+        node = kind()
+        node.SetName("Red")
+        node.SetLayoutName("Red")
+        nodes.append(slicer.mrmlScene.AddNode(node))
+    nodes[0].SetDimensions(150, 150, 1)
+    nodes[0].SetFieldOfView(150, 150, 1)
+    nodes[1].SetBackgroundVolumeID(embedded.GetID())
+    return nodes[0]
 
 
 @pytest.fixture

@@ -93,12 +93,17 @@ def test_hover_toggle_by_key(panel, embedded) -> None:
     assert panel.ui.hoverCheckBox.checked
 
 
-def test_hover_under_the_crosshair(panel, embedded) -> None:
-    panel.ui.hoverCheckBox.checked = True
+def test_hover_under_the_crosshair(panel, embedded, red_slice) -> None:
     crosshair = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
-    crosshair.SetCursorPositionRAS(list(LIVER))
-    panel.finish()
-    assert panel.session.overlayNode is not None
+    panel.ui.hoverCheckBox.checked = True
+    seen = []
+    for place in (LIVER, LUNG):
+        red_slice.JumpSliceByCentering(*place)
+        crosshair.SetCursorPositionRAS(list(place))
+        panel.breathe(0.2)
+        seen.append(overlay_values(panel).copy())
+    assert seen[0].max() > 99
+    assert (seen[0] != seen[1]).any(), "another place, another map"
 
 
 def test_colours_view(panel, embedded) -> None:

@@ -44,7 +44,7 @@ def packaging(monkeypatch, nothing_installed) -> list[tuple[list[str], str]]:
     def pip_ensure(requirements, constraints, requester) -> None:
         assert requester == "Vox2Vec"
         asked.append((requirements, constraints.read_text()))
-        nothing_installed.update({name.partition(">=")[0]: "99.0" for name in requirements})
+        nothing_installed.update({name.partition(">=")[0]: "9999.0" for name in requirements})
 
     module = types.ModuleType("slicer.packaging")
     module.load_requirements = lambda path: path.read_text().split()

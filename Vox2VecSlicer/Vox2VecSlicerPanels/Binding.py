@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from Vox2VecCore.errors import Vox2VecError
+
 if TYPE_CHECKING:
     import ctk
     import qt
@@ -27,14 +29,18 @@ class Binding:
         self._showing = False
         session.state.changed.connect(self.show)
 
-    def node(self, selector: "slicer.qMRMLNodeComboBox", name: str) -> None:
-        """A ``qMRMLNodeComboBox`` for a node of the state."""
+    def node(self, selector: "slicer.qMRMLNodeComboBox", name: str, choose: Callable | None = None) -> None:
+        """A ``qMRMLNodeComboBox`` for a node of the state.
+
+        :param choose: called with the node that the user has chosen, instead of assigning it.
+        """
         self._bind(
             name,
             selector,
             "currentNodeChanged(vtkMRMLNode*)",
             lambda: selector.currentNode(),
             lambda node: selector.setCurrentNode(node),
+            choose,
         )
 
     def flag(self, button: "qt.QAbstractButton", name: str) -> None:
@@ -96,13 +102,18 @@ class Binding:
         self._connected.clear()
         self._show.clear()
 
-    def _bind(self, name: str, widget, signal: str, read: Callable, show: Callable) -> None:
+    def _bind(
+        self, name: str, widget, signal: str, read: Callable, show: Callable, choose: Callable | None = None
+    ) -> None:
         def write() -> None:
             if self._showing:
                 return
             try:
-                setattr(self._session.state, name, read())
-            except ValueError as error:
+                if choose is None:
+                    setattr(self._session.state, name, read())
+                else:
+                    choose(read())
+            except (ValueError, Vox2VecError) as error:
                 self._onRefused(str(error))
                 self.show(name)
 

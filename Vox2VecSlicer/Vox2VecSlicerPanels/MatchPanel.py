@@ -12,7 +12,7 @@ class MatchPanel:
     def __init__(self, ui, session, binding: Binding, actions: Actions) -> None:
         self._ui, self._session = ui, session
         self._rows: list = []
-        binding.node(ui.targetSelector, "target")
+        binding.node(ui.targetSelector, "target", session.setTarget)
         actions.on(ui.sideBySideCheckBox, "toggled(bool)", self._arrange)
         actions.on(ui.propagateSelector, "currentNodeChanged(vtkMRMLNode*)", lambda _node: self.refresh())
         actions.button(ui.propagateButton, lambda: session.propagate(ui.propagateSelector.currentNode()))

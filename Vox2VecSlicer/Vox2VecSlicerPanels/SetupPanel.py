@@ -51,8 +51,13 @@ class SetupPanel:
         self.applyMachineChoices()
         self.refresh()
 
+    def holdMachineChoices(self) -> None:
+        """A scene is about to be closed or loaded: what it brings is no choice of the user's."""
+        self._held = True
+
     def applyMachineChoices(self) -> None:
         """A scene that comes from another computer does not bring that computer's device along."""
+        self._held = False
         for name in MACHINE_CHOICES:
             setattr(self._session.state, name, self._settings.get(name, "auto"))
 
@@ -109,7 +114,8 @@ class SetupPanel:
 
     def _follow(self, name: str) -> None:
         if name in MACHINE_CHOICES:
-            self._settings.set(name, getattr(self._session.state, name))
+            if not self._held:
+                self._settings.set(name, getattr(self._session.state, name))
             self._showProcessorNote()
         elif name == "model":
             self._showModel()
