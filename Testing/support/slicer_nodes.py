@@ -125,7 +125,8 @@ def sliceViews(background: Any = None, names: Sequence[str] = ("Red", "Yellow", 
     """Slice and composite nodes as a layout makes them; returns the slice nodes."""
     nodes = []
     for name, orientation in zip(names, ("Axial", "Sagittal", "Coronal"), strict=False):
-        sliceNode = slicer.vtkMRMLSliceNode()
+        sliceNode = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSliceNode")  # so that it knows the orientations
+        sliceNode.UnRegister(None)
         sliceNode.SetName(name)
         sliceNode.SetSingletonTag(name)
         sliceNode.SetLayoutName(name)
