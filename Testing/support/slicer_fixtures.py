@@ -1,6 +1,5 @@
 """Fixtures for tests that need Slicer's MRML: one application a process, an empty scene a test, no VTK complaint."""
 
-import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,6 @@ def scene(slicer_app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     slicer_app.errors.clear()
     yield slicer_app.mrmlScene()
     slicer_app.mrmlScene().Clear(0)
-    gc.collect()
     complaints, slicer_app.errors[:] = list(slicer_app.errors), []
     assert not complaints, f"VTK complained: {complaints}"
     assert not raised, f"an exception in an observer: {raised}"

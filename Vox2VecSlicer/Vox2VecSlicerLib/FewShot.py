@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.progress import Progress
 from Vox2VecCore.volume import Volume
 from Vox2VecSlicerLib.Heads import Example, HeadTool, Prediction, Structure
+from Vox2VecSlicerLib.HeadStore import headText, storeHead
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Segments import (
     SegmentContent,
@@ -117,10 +119,15 @@ class FewShot:
         example = Example(scan.pyramid, self._strokes.labels(scan), scan.source.volume)
         method, tool, base = self._state.headMethod, self._tool, self._base
         self._worker.cancel(REFINEMENT)
+
+        def work(progress: Progress) -> tuple[Any, str, Prediction]:
+            head, prediction = tool.learn(example, structures, method, base, progress)
+            return head, headText(tool, head), prediction
+
         self._worker.submit(
             TOPIC,
             "Learning from strokes",
-            lambda progress: tool.learn(example, structures, method, base, progress),
+            work,
             lambda result: self._learnt(scan, example, *result),
             self._onFailed,
         )
@@ -204,9 +211,10 @@ class FewShot:
         self._strokes.changed.disconnect(self._onStrokes)
         self._state.changed.disconnect(self._onState)
 
-    def _learnt(self, scan: Scan, example: Example, head: Any, prediction: Prediction) -> None:
+    def _learnt(self, scan: Scan, example: Example, head: Any, text: str, prediction: Prediction) -> None:
         """Show the quick preview, then see to the one that follows the edges of the scan."""
         self.head = head
+        storeHead(self._scene, self._state, text)
         if not scan.isCurrent:
             return
         tool = self._tool

@@ -16,12 +16,16 @@ NODE_NAME = "Vox2Vec head"
 FILE_NAME = "head.safetensors"
 
 
-def storeHead(scene: "vtkMRMLScene", state: ModuleState, tool: HeadTool, head: Any) -> None:
-    """Keep a head in the scene's head node, made on first use."""
+def headText(tool: HeadTool, head: Any) -> str:
+    """A head as text. For the worker: it takes a moment."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE_NAME
         tool.save(head, path)
-        text = base64.b64encode(path.read_bytes()).decode("ascii")
+        return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def storeHead(scene: "vtkMRMLScene", state: ModuleState, text: str) -> None:
+    """Keep the text of a head in the scene's head node, made on first use."""
     node = state.head
     if node is None:
         node = scene.AddNewNodeByClass("vtkMRMLTextNode", NODE_NAME)

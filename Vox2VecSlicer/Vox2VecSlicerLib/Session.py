@@ -449,7 +449,9 @@ class Session:
 
         :raises ModelError: if it is not a head or belongs to another model.
         """
-        self.fewShot.take(self.headTool.load(Path(path)))
+        head = self.headTool.load(Path(path))
+        self.fewShot.take(head)
+        HeadStore.storeHead(self.scene, self.state, HeadStore.headText(self.headTool, head))
         self.previewUpdated.emit()
 
     def applyHead(self, volumeNodes: "list[vtkMRMLScalarVolumeNode]", wait: bool = False) -> None:
@@ -481,7 +483,6 @@ class Session:
         scene = self.scene
         self._observers.add(scene, scene.StartCloseEvent, self._onStartClose)
         self._observers.add(scene, [scene.EndCloseEvent, scene.EndImportEvent], self._onNewScene)
-        self._observers.add(scene, scene.StartSaveEvent, self._onStartSave)
         self._observers.add(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeRemoved)
 
     def _fail(self, error: Vox2VecError) -> None:
@@ -552,10 +553,6 @@ class Session:
         for volumeNode in (self.state.volume, self.state.target):
             if Volumes.refusal(volumeNode) is None and self.checkModel(self.state.model) is None:
                 self.embeddings.requestCached(volumeNode, self.state.model)
-
-    def _onStartSave(self, _caller: Any, _event: Any) -> None:
-        if self.hasHead:
-            HeadStore.storeHead(self.scene, self.state, self.headTool, self.fewShot.head)
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeRemoved(self, _caller: Any, _event: Any, node: Any) -> None:
