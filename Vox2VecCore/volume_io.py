@@ -13,7 +13,15 @@ from Vox2VecCore.paths import replace_file
 from Vox2VecCore.stored_scan import GeometryWarning, StoredScan, as_intensities, as_labels
 from Vox2VecCore.volume import TISSUE_HU, Volume
 
-__all__ = ["GeometryWarning", "NotCTWarning", "check_ct", "check_ct_range", "read_labels", "read_volume", "write_volume"]
+__all__ = [
+    "GeometryWarning",
+    "NotCTWarning",
+    "check_ct",
+    "check_ct_range",
+    "read_labels",
+    "read_volume",
+    "write_volume",
+]
 
 Format = Literal["NIfTI", "NRRD", "MetaImage", "DICOM"]
 

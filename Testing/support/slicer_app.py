@@ -125,7 +125,9 @@ class App:
         logic.SetMRMLScene(scene)
         logic.SetTemporaryPath(tempfile.mkdtemp())
         home = Path(tempfile.mkdtemp())
-        (home / "share" / "ColorFiles").mkdir(parents=True)  # the colour logic complains when it finds no folder
+        colors_folder = home / "share" / "ColorFiles"
+        colors_folder.mkdir(parents=True)  # the colour logic complains when there is none, label maps without a table
+        (colors_folder / "GenericColors.txt").write_text("0 background 0 0 0 0\n1 tissue 128 174 128 255\n")
         logic.SetHomeDirectory(str(home))
         logic.SetShareDirectory("share")
         logic.SetSliceLogics(vtkCollection())
@@ -190,6 +192,11 @@ class App:
         self._data.SetMRMLApplicationLogic(self._logic)
         self._data.SetAndObserveDataIOManager(self._remote.GetDataIOManager())
         self._remote.AddDataIOToScene()
+
+    def clear(self) -> None:
+        """Close the scene as the application does, which then offers the slice orientations again."""
+        self._scene.Clear(0)
+        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self._scene, True)
 
     def mrmlScene(self) -> "slicer.vtkMRMLScene":
         return self._scene

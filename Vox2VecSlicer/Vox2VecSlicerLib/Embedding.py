@@ -140,7 +140,7 @@ class Embeddings:
     ) -> None:
         if volumeNode.GetScene() is None:
             return
-        scan = Scan(volumeNode, result.pyramid, source.part, source.fromLocal, source.fingerprint)
+        scan = Scan(volumeNode, result.pyramid, source)
         if not scan.isCurrent:
             if onFailed is not None:
                 onFailed(Vox2VecError(f"{volumeNode.GetName()} was changed while it was embedded; embed it again."))

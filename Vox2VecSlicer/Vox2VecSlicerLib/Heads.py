@@ -3,17 +3,19 @@
 The controllers know only :class:`HeadTool`; tests and other tools may bring their own.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from Vox2VecCore.progress import Progress
-from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.volume import Volume
+
+if TYPE_CHECKING:
+    from Vox2VecCore.pyramid import FeaturePyramid
 
 BACKGROUND = 1
 """Label of strokes that say "not a structure"; 0 is unlabelled, structures count from 2."""
@@ -50,24 +52,31 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A scan with strokes: labels on the scan's own grid."""
+    """A scan with strokes.
 
-    pyramid: FeaturePyramid
-    strokes: Volume
-    volume: Volume | None = field(default=None)
+    :param strokes: labels on the scan's own grid, 0 where there is no stroke; ``None`` for no strokes at all.
+    :param volume: gives the scan itself; it is copied then, so this is for the worker.
+    """
+
+    pyramid: "FeaturePyramid"
+    strokes: Volume | None
+    volume: Callable[[], Volume]
 
 
 class HeadTool(Protocol):
     """Trains, applies and keeps heads. Everything but reading structures is called in the worker."""
 
-    def train(
-        self, examples: Sequence[Example], structures: Sequence[Structure], method: str, progress: Progress
-    ) -> Any:
-        """A head from strokes."""
+    def learn(
+        self, example: Example, structures: Sequence[Structure], method: str, base: Any, progress: Progress
+    ) -> tuple[Any, Prediction]:
+        """A head from the strokes in a scan, and quickly what it says about that scan.
+
+        :param base: a head that was loaded; what it has learnt counts, too. ``None`` for none.
+        """
         ...
 
     def predict(self, head: Any, example: Example, progress: Progress) -> Prediction:
-        """The segmentation of a scan; strokes in it stay as they are, an empty stroke map is none."""
+        """The segmentation of a scan as well as the head can; its strokes stay as they are."""
         ...
 
     def structures(self, head: Any) -> list[Structure]:

@@ -108,9 +108,7 @@ class Hover:
         )
         return world, slices, tuple(map(id, scans)), self._state.balance, self._points.negative.tobytes()
 
-    def _compute(
-        self, source: Scan, world: tuple[float, ...], scans: list[Scan], sliceNodes: list[list[Any]]
-    ) -> bool:
+    def _compute(self, source: Scan, world: tuple[float, ...], scans: list[Scan], sliceNodes: list[list[Any]]) -> bool:
         from Vox2VecCore.similarity import calibration, make_query
 
         negative = self._points.negative

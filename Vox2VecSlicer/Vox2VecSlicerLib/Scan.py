@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.volume import apply_affine
 from Vox2VecSlicerLib import Geometry, Volumes
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode
+
+    from Vox2VecCore.pyramid import FeaturePyramid
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,29 +20,32 @@ class Scan:
     """A volume node together with its embedding.
 
     :param pyramid: embedding of the part that was embedded, in the scan's space.
-    :param part: where that part lies among the volume's voxels.
-    :param fromLocal: the volume's own space to the scan's space, see :mod:`Geometry`.
-    :param fingerprint: of the volume when it was embedded.
+    :param source: the volume as it was embedded: which part, in which space.
     """
 
     volumeNode: "vtkMRMLScalarVolumeNode"
-    pyramid: FeaturePyramid
-    part: Volumes.Part
-    fromLocal: NDArray[np.float64]
-    fingerprint: tuple
+    pyramid: "FeaturePyramid"
+    source: Volumes.ScanSource
+
+    @property
+    def part(self) -> Volumes.Part:
+        """Where the embedded part lies among the volume's voxels."""
+        return self.source.part
 
     @property
     def isCurrent(self) -> bool:
         """Whether the volume is still what was embedded."""
-        return self.volumeNode.GetScene() is not None and Volumes.fingerprint(self.volumeNode) == self.fingerprint
+        return (
+            self.volumeNode.GetScene() is not None and Volumes.fingerprint(self.volumeNode) == self.source.fingerprint
+        )
 
     def fromWorld(self, points: ArrayLike) -> NDArray[np.float64]:
         """Points (n, 3) in the world, in the scan's space, where the pyramid answers."""
-        return apply_affine(self.fromLocal, Geometry.toLocal(self.volumeNode, points))
+        return apply_affine(self.source.fromLocal, Geometry.toLocal(self.volumeNode, points))
 
     def toWorld(self, points: ArrayLike) -> NDArray[np.float64]:
         """Points (n, 3) in the scan's space, in the world."""
-        return Geometry.toWorld(self.volumeNode, apply_affine(np.linalg.inv(self.fromLocal), points))
+        return Geometry.toWorld(self.volumeNode, apply_affine(np.linalg.inv(self.source.fromLocal), points))
 
     def contains(self, points: ArrayLike) -> NDArray[np.bool_]:
         """Whether points (n, 3) in the world lie in the part that was embedded."""
@@ -52,7 +56,7 @@ class Scan:
     @property
     def gridToLocal(self) -> NDArray[np.float64]:
         """Voxels of the pyramid's grid to the volume's own space (4, 4)."""
-        return np.linalg.inv(self.fromLocal) @ self.pyramid.grid.affine
+        return np.linalg.inv(self.source.fromLocal) @ self.pyramid.grid.affine
 
     def partBox(self) -> tuple[slice, slice, slice]:
         """The part that was embedded, in indices of the volume's voxels."""

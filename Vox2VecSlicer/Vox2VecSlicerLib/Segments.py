@@ -30,9 +30,7 @@ ON_GRID = 1e-3
 """Segments whose voxels lie within this many voxels of the volume's own need no resampling."""
 
 
-def newSegmentation(
-    scene: "vtkMRMLScene", name: str, volumeNode: "vtkMRMLVolumeNode"
-) -> "vtkMRMLSegmentationNode":
+def newSegmentation(scene: "vtkMRMLScene", name: str, volumeNode: "vtkMRMLVolumeNode") -> "vtkMRMLSegmentationNode":
     """A segmentation on the grid of a volume, which it refers to (DICOM export needs that), under its transform."""
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
@@ -72,9 +70,35 @@ def segmentIDs(segmentationNode: "vtkMRMLSegmentationNode") -> list[str]:
     return [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
 
 
-def hasVoxels(segmentationNode: "vtkMRMLSegmentationNode") -> bool:
-    """Whether any segment holds a voxel."""
-    return any(len(_stored(segmentationNode, segmentID)[0]) for segmentID in segmentIDs(segmentationNode))
+def addSegment(
+    segmentationNode: "vtkMRMLSegmentationNode", name: str, color: tuple[float, float, float], terms: str = ""
+) -> str:
+    """A new, empty segment; returns its ID.
+
+    :param terms: terminology as Slicer writes it into segments.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    segmentID = str(segmentation.AddEmptySegment(segmentation.GenerateUniqueSegmentID(name), name, color))
+    if terms:
+        segmentation.GetSegment(segmentID).SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), terms)
+    return segmentID
+
+
+def tag(segment: Any, name: str) -> str:
+    """A tag of a segment, empty when it has none."""
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(name, value) else ""
+
+
+def terminology(segment: Any) -> str:
+    """Terminology of a segment as Slicer writes it."""
+    return tag(segment, slicer.vtkSegment.GetTerminologyEntryTagName())
+
+
+def hasVoxels(segmentationNode: "vtkMRMLSegmentationNode", segmentID: str | None = None) -> bool:
+    """Whether a segment, or any, holds a voxel."""
+    wanted = segmentIDs(segmentationNode) if segmentID is None else [segmentID]
+    return any(len(_stored(segmentationNode, each)[0]) for each in wanted)
 
 
 def segmentVoxels(
@@ -142,6 +166,22 @@ class SegmentContent:
     first: tuple[int, int, int]
 
 
+def setSharedLabels(
+    segmentationNode: "vtkMRMLSegmentationNode", image: "vtkOrientedImageData", segments: dict[str, int]
+) -> None:
+    """Give segments their voxels in one shared labelmap, whatever they held before, without masking or undo.
+
+    :param segments: label of every segment.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    for segmentID, label in segments.items():
+        segment = segmentation.GetSegment(segmentID)
+        segment.SetLabelValue(label)
+        segment.AddRepresentation(BINARY_LABELMAP, image)
+    segmentation.InvokeEvent(segmentation.SourceRepresentationModified)
+    segmentationNode.Modified()
+
+
 class SegmentWriter:
     """Writes into segments as the Segment Editor would, with its settings, and undoes it.
 
@@ -154,7 +194,6 @@ class SegmentWriter:
         self._node: Any = None
         self._logic = slicer.vtkSlicerSegmentEditorLogic()
         self._logic.SetMRMLScene(scene)
-        self._logic.SetVerbose(True)
         self._logic.SetMaximumNumberOfUndoStates(10)
 
     def write(
@@ -172,6 +211,7 @@ class SegmentWriter:
         self._logic.SaveStateForUndo()
         for segmentID, content in contents.items():
             self._node.SetSelectedSegmentID(segmentID)
+            self._checkMasks()
             self._logic.ModifySegmentByLabelmap(
                 segmentationNode,
                 segmentID,
@@ -237,6 +277,14 @@ class SegmentWriter:
         node.SetMaskMode(settings.GetMaskMode())
         if settings.GetMaskMode() == slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment:
             node.SetMaskSegmentID(self._maskSegment(segmentationNode))
+
+    def _checkMasks(self) -> None:
+        """The editor logic writes nothing, without a word, when it cannot make its masks."""
+        masked = self._node.GetMaskMode() != slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+        if masked and not self._logic.UpdateMaskLabelmap():
+            raise Vox2VecError("The Segment Editor's editable area cannot be used here; set it to 'Everywhere'.")
+        if self._node.GetSourceVolumeIntensityMask() and not self._logic.UpdateAlignedSourceVolume():
+            raise Vox2VecError("The Segment Editor's editable intensity range cannot be used here; switch it off.")
 
     def _maskSegment(self, segmentationNode: "vtkMRMLSegmentationNode") -> str:
         """The segment to stay inside of: chosen in the strokes, meant by its name in the result."""

@@ -87,7 +87,9 @@ class Similarity:
             query = make_query(pyramids[0], positive, negative, balance)
             return [(query, whole_scan(p, query, calibration(p, query), progress)) for p in pyramids]
 
-        self._worker.submit(KIND, "Similarity", work, lambda results: self._show(scans, results), self._failed, urgent=True)
+        self._worker.submit(
+            KIND, "Similarity", work, lambda results: self._show(scans, results), self._failed, urgent=True
+        )
 
     def restore(self) -> None:
         """Show the map of the pinned points again, after something else was written to the overlays."""

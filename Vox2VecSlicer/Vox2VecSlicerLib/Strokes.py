@@ -4,13 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
-import vtk
 
 from Vox2VecCore.volume import Volume
 from Vox2VecSlicerLib.Heads import BACKGROUND, Structure
 from Vox2VecSlicerLib.Observers import Observers
 from Vox2VecSlicerLib.Scan import Scan
-from Vox2VecSlicerLib.Segments import align, hasVoxels, newSegmentation, segmentIDs, segmentVoxels
+from Vox2VecSlicerLib.Segments import (
+    addSegment,
+    align,
+    hasVoxels,
+    newSegmentation,
+    segmentIDs,
+    segmentVoxels,
+    tag,
+    terminology,
+)
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
 
@@ -53,8 +61,8 @@ class Strokes:
         node = self._state.strokes
         if node is None:
             node = newSegmentation(self._scene, f"{volumeNode.GetName()} strokes", volumeNode)
-            self._state.backgroundSegment = _addSegment(node, "Background", BACKGROUND_COLOR)
-            _addSegment(node, "Structure 1", COLORS[0])
+            self._state.backgroundSegment = addSegment(node, "Background", BACKGROUND_COLOR)
+            addSegment(node, "Structure 1", COLORS[0])
             self._state.strokes = node
         else:
             align(node, volumeNode)
@@ -75,7 +83,7 @@ class Strokes:
         """A further structure to paint; returns its segment."""
         node = self.node()
         count = len(self.structureIDs(node)) + 1
-        return _addSegment(node, name or f"Structure {count}", color or COLORS[(count - 1) % len(COLORS)])
+        return addSegment(node, name or f"Structure {count}", color or COLORS[(count - 1) % len(COLORS)])
 
     def structureIDs(self, node: "vtkMRMLSegmentationNode") -> list[str]:
         """Segments other than the background, in order."""
@@ -95,7 +103,7 @@ class Strokes:
                 segment.SetTag(LABEL_TAG, str(label))
             used.add(label)
             r, g, b = segment.GetColor()
-            found[segmentID] = Structure(label, segment.GetName(), (r, g, b), segment.GetTerminology() or "")
+            found[segmentID] = Structure(label, segment.GetName(), (r, g, b), terminology(segment))
         return found
 
     def labels(self, scan: Scan) -> Volume:
@@ -118,7 +126,7 @@ class Strokes:
         node = self._state.strokes
         if node is None or not hasVoxels(node):
             return "Paint a few strokes: some in the structure, some in what surrounds it (Background)."
-        painted = [s for s in segmentIDs(node) if len(_voxelsOf(node, s))]
+        painted = [s for s in segmentIDs(node) if hasVoxels(node, s)]
         structures = [s for s in painted if s != self._state.backgroundSegment]
         if not structures:
             return "Paint at least one stroke in a structure; so far there is only background."
@@ -162,32 +170,7 @@ class Strokes:
         self.changed.emit()
 
 
-def _voxelsOf(node: "vtkMRMLSegmentationNode", segmentID: str) -> np.ndarray:
-    from Vox2VecSlicerLib.Segments import _stored
-
-    return _stored(node, segmentID)[0]
-
-
-def _addSegment(node: "vtkMRMLSegmentationNode", name: str, color: tuple[float, float, float]) -> str:
-    segment = slicer.vtkSegment()
-    segment.SetName(name)
-    segment.SetColor(*color)
-    return str(_added(node, segment))
-
-
-def _added(node: "vtkMRMLSegmentationNode", segment: Any) -> str:
-    segmentation = node.GetSegmentation()
-    segmentID = segmentation.GenerateUniqueSegmentID(segment.GetName())
-    labelmap = slicer.vtkOrientedImageData()
-    labelmap.SetExtent(0, -1, 0, -1, 0, -1)
-    labelmap.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-    segment.AddRepresentation("Binary labelmap", labelmap)
-    segmentation.AddSegment(segment, segmentID)
-    return segmentID
-
-
 def _label(segment: Any) -> int:
     """The label that was given to a segment, or 1, which no structure has."""
-    value = vtk.reference("")
-    text = str(value) if segment.GetTag(LABEL_TAG, value) else ""
+    text = tag(segment, LABEL_TAG)
     return int(text) if text.isdigit() else BACKGROUND

@@ -1,5 +1,6 @@
 """Exceptions in slots and observers: Qt and VTK print and swallow them, tests must not."""
 
+import ctypes
 import sys
 import traceback
 from collections.abc import Callable
@@ -33,6 +34,17 @@ def watched(function: Callable[..., Any], arguments: int | None) -> Callable[...
     return call
 
 
+def keep_constants_alive() -> None:
+    """PySide6 6.12 on Python below 3.12 gives back a reference to ``None``, ``True`` or ``False`` with most calls.
+
+    After some ten thousand calls the interpreter would end with "deallocating None". From 3.12 on they cannot die;
+    here they get more references than a test run can use up.
+    """
+    if sys.version_info < (3, 12):
+        for constant in (None, True, False):
+            ctypes.c_ssize_t.from_address(id(constant)).value += 1 << 40
+
+
 def install() -> None:
     """Record what no one caught: in the main thread, in finalizers and in observers of VTK."""
 
@@ -44,5 +56,6 @@ def install() -> None:
         record(event.exc_value or RuntimeError(str(event.err_msg)))
         sys.__unraisablehook__(event)
 
+    keep_constants_alive()
     sys.excepthook = on_error
     sys.unraisablehook = on_unraisable
