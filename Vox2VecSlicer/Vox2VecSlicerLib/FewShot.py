@@ -136,6 +136,10 @@ class FewShot:
         """Use a head that was loaded: strokes are added to what it has learnt."""
         self.head = self._base = head
 
+    def rest(self) -> None:
+        """Wait for the next stroke: what has changed so far was loaded, not painted."""
+        self._changedAt = None
+
     def show(self, scan: Scan, prediction: Prediction, structures: list[Structure]) -> None:
         """Show a prediction as preview."""
         self._preview = Preview(scan, prediction, structures)

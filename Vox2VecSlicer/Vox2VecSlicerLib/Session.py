@@ -550,6 +550,7 @@ class Session:
             head = None
             self._fail(error)
         self.fewShot.take(head)
+        self.fewShot.rest()
         for volumeNode in (self.state.volume, self.state.target):
             if Volumes.refusal(volumeNode) is None and self.checkModel(self.state.model) is None:
                 self.embeddings.requestCached(volumeNode, self.state.model)
