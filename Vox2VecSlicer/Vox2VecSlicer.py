@@ -85,8 +85,8 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
-        self.logic = Vox2VecSlicerLogic()
-        self.session = self.logic.session
+        logic = Vox2VecSlicerLogic()
+        self.session = logic.session
         self._makePanels()
         self._shortcuts = [
             self._shortcut(uiWidget, "L", lambda: self.ui.hoverCheckBox.toggle()),
@@ -102,6 +102,7 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneReplaced)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneReplaced)
+        self.logic = logic
 
     def _makePanels(self) -> None:
         from Vox2VecSlicerPanels.Actions import Actions
@@ -153,7 +154,7 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self) -> None:
         """Called when the application closes or the module is reloaded."""
         if self.logic is None:
-            return
+            return  # set-up failed or never ran
         self.removeObservers()
         self._timer.stop()
         self._timer.disconnect("timeout()", self._poll)

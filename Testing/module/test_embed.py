@@ -41,19 +41,24 @@ def test_cancel_really_stops(panel, add_ct, slow_tiles) -> None:
     assert panel.ui.embedButton.enabled
 
 
-def test_the_second_time_is_from_the_cache(panel, add_ct) -> None:
+def test_the_second_time_is_from_the_cache(panel, add_ct, monkeypatch) -> None:
+    from Vox2VecCore import embedding
+
     ct = add_ct()
     panel.ui.volumeSelector.setCurrentNode(ct)
     panel.press(panel.ui.embedButton)
     panel.finish()
     panel.press(panel.ui.releaseMemoryButton)
     assert not panel.session.isEmbedded(ct)
-    assert panel.session.isCached(ct)
     panel.widget.embed.refresh()
     assert "at once" in panel.ui.embedLabel.text
-    panel.press(panel.ui.embedButton)
-    panel.finish()
+    before = panel.session.cacheBytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "tile_image", lambda *_: pytest.fail("computed again"))
+        panel.press(panel.ui.embedButton)
+        panel.finish()
     assert panel.session.isEmbedded(ct)
+    assert panel.session.cacheBytes() == before
 
 
 def test_label_maps_are_not_offered(panel) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.model import list_models, load_model
+from Vox2VecCore.paths import cache_folder
 from Vox2VecCore.progress import Progress
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def releaseDeviceMemory() -> None:
 
 
 def cacheBytes() -> int:
-    """Size of the embedding cache on disk."""
-    return sum(entry.bytes for entry in _cache().entries())
+    """Size of the embedding cache on disk; asked when the module opens, so it loads nothing."""
+    return sum(path.stat().st_size for path in cache_folder().rglob("*") if path.is_file())
 
 
 def clearCache() -> int:

@@ -35,14 +35,14 @@ class EmbedPanel:
 
     def embed(self) -> None:
         """Start, and note the time: on a processor people want to know what to expect."""
-        cached = self._session.isCached(self._session.state.volume)
-        self._started = None if cached else time.monotonic()
+        self._cacheBytes = self._session.cacheBytes()
+        self._started = time.monotonic()
         self._session.embed()
 
     def _embedded(self, _node) -> None:
-        if self._started is not None:
+        if self._started is not None and self._session.cacheBytes() > self._cacheBytes:  # computed, not found
             self._onTimed(time.monotonic() - self._started)
-            self._started = None
+        self._started = None
         self._ui.exploreSection.collapsed = False
         self.refresh()
 
@@ -67,6 +67,4 @@ class EmbedPanel:
             return self._refusal
         if self._session.isEmbedded(volume):
             return _("Embedded: point at a voxel under Explore.")
-        if self._session.isCached(volume):
-            return _("Embedded before: it will be there at once.")
-        return _("Not embedded yet.")
+        return _("Not embedded yet; a scan that was embedded before is there at once.")
