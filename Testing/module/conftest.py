@@ -84,9 +84,9 @@ class Panel:
         self.desktop.spin(holds, seconds)
 
     def finish(self) -> None:
-        """Run the event loop until no job is under way."""
-        self.until(lambda: not self.session.busy)
-        self.breathe()
+        """Run the event loop until nothing is under way, not even strokes that rest before they are learnt from."""
+        self.until(lambda: not self.session.poll())
+        self.breathe(0.05)
 
     def grab(self, name: str, width: int = 460) -> Path:
         """A picture of the panel."""
@@ -124,6 +124,9 @@ def panel(clean: None, desktop: Desktop, tiny_model: str) -> Panel:
     opened = Panel(desktop)
     widget.session.state.model = tiny_model
     widget.session.state.engine = "torch"
+    from Testing.support.slicer_heads import NearestClass  # of the module's package, which the desktop has found
+
+    widget.session._headTool = NearestClass()
     opened.breathe()
     return opened
 

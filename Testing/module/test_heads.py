@@ -46,9 +46,14 @@ def test_save_load_and_apply(panel, trained, add_ct, tmp_path: Path) -> None:
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") > before
 
 
-def test_a_file_that_is_no_head(panel, embedded, tmp_path: Path) -> None:
+def test_a_file_that_is_no_head(panel, embedded, tmp_path: Path, monkeypatch) -> None:
+    from Vox2VecCore.errors import ModelError
+
+    def refuse(_path: Path) -> None:
+        raise ModelError("This is no head.")
+
     path = tmp_path / "head.safetensors"
-    path.write_bytes(b"nothing")
+    monkeypatch.setattr(panel.session.headTool, "load", refuse)
     panel.desktop.answers.append(str(path))
     panel.press(panel.ui.loadHeadButton)
     panel.finish()

@@ -37,6 +37,7 @@ def longest_gap(panel, start) -> float:
         start()
         heart = Heartbeat()
         panel.finish()
+        panel.breathe(0.1)
         longest.append(heart.stop())
         if longest[-1] < MAX_GAP_MS:
             break

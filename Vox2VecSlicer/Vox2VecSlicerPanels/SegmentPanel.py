@@ -47,6 +47,7 @@ class SegmentPanel:
             actions.button(button, lambda action=action: (action(), self.refresh()))
         actions.button(ui.redoButton, lambda: (session.redo(), self.refresh()))
         actions.follow(session.previewUpdated, self.refresh)
+        actions.follow(session.strokes.changed, self.refresh)
         actions.follow(session.progressChanged, lambda _progress: self.refresh())
         actions.follow(session.state.changed, self._follow)
 
