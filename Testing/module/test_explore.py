@@ -17,7 +17,7 @@ def test_a_pinned_point_shows_its_likes(panel, embedded) -> None:
     panel.session.points.addPositive(LIVER)
     panel.finish()
     assert panel.session.similarityAt(LIVER) > 99
-    assert panel.ui.positiveLabel.text == "1 points"
+    assert panel.ui.positiveLabel.text == "1 point"
     assert panel.ui.makeSegmentButton.enabled
 
 
@@ -28,7 +28,7 @@ def test_negative_points_push_away(panel, embedded) -> None:
     panel.session.points.addNegative(LUNG)
     panel.finish()
     assert panel.session.similarityAt(LUNG) <= before
-    assert panel.ui.negativeLabel.text == "1 points"
+    assert panel.ui.negativeLabel.text == "1 point"
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,7 @@ SLICER = {
         "childWidgetVariables",
         "confirmOkCancelDisplay",
         "getModuleLogic",
+        "getNodesByClass",
         "loadUI",
         "pip_install",
         "VTKObservationMixin",

@@ -78,4 +78,6 @@ class ExplorePanel:
     @staticmethod
     def _count(node) -> str:
         number = node.GetNumberOfDefinedControlPoints() if node is not None else 0
-        return _("no points") if number == 0 else _("{count} points").format(count=number)
+        if number == 1:
+            return _("1 point")
+        return _("{count} points").format(count=number) if number else _("no points")
