@@ -68,7 +68,7 @@ class SetupPanel:
         ui.installationLabel.text = Installation.summary()
         ui.installButton.enabled = bool(Installation.missing(Installation.BASE, Installation.OPENVINO))
         ui.installButton.text = _("Install OpenVINO") if ready else _("Install")
-        ui.openVinoCheckBox.visible = not ready
+        ui.openVinoCheckBox.enabled = not ready
         ui.setupSection.collapsed = ready
         self._showModel()
         self._showProcessorNote()
