@@ -1,0 +1,143 @@
+"""Embed: choose, press, watch, cancel; and everything that can be wrong with what is chosen."""
+
+import numpy as np
+import pytest
+import slicer
+
+
+def test_nothing_chosen(panel) -> None:
+    assert not panel.ui.embedButton.enabled
+    assert "Sample Data" in panel.ui.embedLabel.text
+
+
+def test_press_and_watch(panel, add_ct, slow_tiles) -> None:
+    ct = add_ct()
+    panel.ui.volumeSelector.setCurrentNode(ct)
+    assert panel.session.state.volume is ct
+    panel.press(panel.ui.embedButton)
+    panel.until(lambda: panel.ui.progressBar.value > 0)
+    assert panel.ui.progressWidget.visible
+    assert "CT" in panel.ui.progressLabel.text
+    assert not panel.ui.embedButton.enabled, "pressed once is enough"
+    panel.until(lambda: "left" in panel.ui.progressLabel.text)
+    panel.finish()
+    assert panel.session.isEmbedded(ct)
+    assert not panel.ui.progressWidget.visible
+    assert "Embedded" in panel.ui.embedLabel.text
+    assert not panel.ui.exploreSection.collapsed
+
+
+def test_cancel_really_stops(panel, add_ct, slow_tiles) -> None:
+    ct = add_ct()
+    panel.ui.volumeSelector.setCurrentNode(ct)
+    panel.press(panel.ui.embedButton)
+    panel.until(lambda: panel.ui.progressBar.value > 0)
+    panel.press(panel.ui.cancelButton)
+    panel.until(lambda: not panel.session.busy, seconds=3)
+    panel.breathe()
+    assert not panel.session.isEmbedded(ct)
+    assert not panel.ui.progressWidget.visible
+    assert panel.session.cacheBytes() == 0, "nothing half done is left"
+    assert panel.ui.embedButton.enabled
+
+
+def test_the_second_time_is_from_the_cache(panel, add_ct, monkeypatch) -> None:
+    from Vox2VecCore import embedding
+
+    ct = add_ct()
+    panel.ui.volumeSelector.setCurrentNode(ct)
+    panel.press(panel.ui.embedButton)
+    panel.finish()
+    panel.press(panel.ui.releaseMemoryButton)
+    assert not panel.session.isEmbedded(ct)
+    panel.widget.embed.refresh()
+    assert "at once" in panel.ui.embedLabel.text
+    before = panel.session.cacheBytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "tile_image", lambda *_: pytest.fail("computed again"))
+        panel.press(panel.ui.embedButton)
+        panel.finish()
+    assert panel.session.isEmbedded(ct)
+    assert panel.session.cacheBytes() == before
+
+
+def test_label_maps_are_not_offered(panel) -> None:
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colours")
+    assert panel.ui.volumeSelector.nodeCount() == 0
+
+
+def test_a_volume_without_an_image_is_refused(panel) -> None:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    panel.ui.volumeSelector.setCurrentNode(node)
+    assert not panel.ui.embedButton.enabled
+    assert panel.ui.embedButton.toolTip == panel.ui.embedLabel.text
+
+
+def test_what_does_not_look_like_ct_is_warned_about(panel) -> None:
+    values = np.random.default_rng(0).uniform(0, 900, (20, 30, 40)).astype(np.int16)
+    node = slicer.util.addVolumeFromArray(values, name="MR")
+    panel.ui.volumeSelector.setCurrentNode(node)
+    panel.breathe()
+    if panel.ui.embedButton.enabled and not panel.ui.warningLabel.visible:  # some are only seen when embedded
+        panel.press(panel.ui.embedButton)
+        panel.finish()
+    assert panel.ui.warningLabel.visible
+    assert "CT" in panel.ui.warningLabel.text
+
+
+def test_volume_deleted_during_the_job(panel, add_ct, slow_tiles) -> None:
+    ct = add_ct()
+    panel.ui.volumeSelector.setCurrentNode(ct)
+    panel.press(panel.ui.embedButton)
+    panel.until(lambda: panel.ui.progressBar.value > 0)
+    slicer.mrmlScene.RemoveNode(ct)
+    panel.finish()
+    assert panel.ui.volumeSelector.currentNode() is None
+    assert not panel.ui.embedButton.enabled
+
+
+def test_scene_closed_during_the_job(panel, add_ct, slow_tiles) -> None:
+    panel.ui.volumeSelector.setCurrentNode(add_ct())
+    panel.press(panel.ui.embedButton)
+    panel.until(lambda: panel.ui.progressBar.value > 0)
+    slicer.mrmlScene.Clear(0)
+    panel.finish()
+    assert panel.session.state.volume is None
+    assert not panel.ui.progressWidget.visible
+    other = add_ct("another")
+    panel.ui.volumeSelector.setCurrentNode(other)
+    panel.session.state.model = panel.session.models()[0]
+    assert panel.ui.embedButton.enabled
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known", "defect"])
+def test_a_worker_exception_is_said_once_and_the_module_stays_usable(panel, add_ct, monkeypatch, known) -> None:
+    from Vox2VecCore import embedding
+    from Vox2VecCore.errors import EngineError
+
+    def fail(*_):
+        raise EngineError("The engine has no fuel: refill it.") if known else RuntimeError("a defect")
+
+    said = []
+    panel.session.failed.connect(said.append)
+    ct = add_ct()
+    panel.ui.volumeSelector.setCurrentNode(ct)
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "tile_image", fail)
+        panel.press(panel.ui.embedButton)
+        panel.finish()
+    assert len(said) == 1
+    assert said[0] in panel.ui.errorLabel.text
+    assert not known or "no fuel" in said[0]
+    panel.press(panel.ui.embedButton)
+    panel.finish()
+    assert panel.session.isEmbedded(ct)
+    assert not panel.ui.errorLabel.visible
+
+
+def test_no_window_comes_up(panel, add_ct) -> None:
+    panel.ui.volumeSelector.setCurrentNode(add_ct())
+    panel.press(panel.ui.embedButton)
+    panel.finish()
+    assert panel.desktop.messages == []

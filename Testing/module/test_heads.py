@@ -1,0 +1,133 @@
+"""Heads: saved, loaded, applied to other scans; a folder in a process of its own."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from Testing.module.test_segment import painted
+
+__all__ = ["painted"]
+
+
+@pytest.fixture
+def trained(panel, painted):
+    """A head from strokes."""
+    panel.press(panel.ui.updatePreviewButton)
+    panel.finish()
+    assert panel.session.hasHead
+    return painted
+
+
+def test_nothing_learned_nothing_to_save(panel) -> None:
+    assert not panel.ui.saveHeadButton.enabled
+    assert not panel.ui.applyHeadButton.enabled
+    assert "Nothing has been learned" in panel.ui.headLabel.text
+
+
+def test_save_load_and_apply(panel, trained, add_ct, tmp_path: Path) -> None:
+    import slicer
+    from PySide6 import QtCore
+
+    path = tmp_path / "head.safetensors"
+    panel.desktop.answers.append(str(path))
+    panel.press(panel.ui.saveHeadButton)
+    assert path.is_file()
+    panel.desktop.answers.append(str(path))
+    panel.press(panel.ui.loadHeadButton)
+    panel.finish()
+    assert not panel.ui.errorLabel.visible
+    other = add_ct("other", seed=3)
+    panel.ui.headVolumesSelector.setCheckState(other, QtCore.Qt.Checked)
+    before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode")
+    panel.press(panel.ui.applyHeadButton)
+    panel.finish()
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") > before
+
+
+def test_a_file_that_is_no_head(panel, embedded, tmp_path: Path, monkeypatch) -> None:
+    from Vox2VecCore.errors import ModelError
+
+    def refuse(_path: Path) -> None:
+        raise ModelError("This is no head.")
+
+    path = tmp_path / "head.safetensors"
+    monkeypatch.setattr(panel.session.headTool, "load", refuse)
+    panel.desktop.answers.append(str(path))
+    panel.press(panel.ui.loadHeadButton)
+    panel.finish()
+    assert panel.ui.errorLabel.visible
+
+
+def test_cancelled_dialogs_do_nothing(panel, trained) -> None:
+    for button in (panel.ui.saveHeadButton, panel.ui.loadHeadButton):
+        panel.desktop.answers.append("")
+        panel.press(button)
+    assert not panel.ui.errorLabel.visible
+
+
+BATCH = """
+import sys, time
+print("arguments", *sys.argv[1:], flush=True)
+for number in range(int(sys.argv[1])):
+    print("scan", number, flush=True)
+    time.sleep(0.02)
+sys.exit(int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch) -> str:
+    """A module on the path that plays the command line."""
+    (tmp_path / "played_command.py").write_text(BATCH, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "played_command"
+
+
+def test_lines_arrive_and_the_end_is_told(panel, command) -> None:
+    panel.widget.heads.batch.start(command, ["3", "0"])
+    assert panel.widget.heads.batch.running
+    panel.until(lambda: not panel.widget.heads.batch.running, seconds=20)
+    log = panel.ui.batchLog.plainText
+    assert "scan 2" in log
+    assert panel.ui.batchLabel.text == "Done."
+
+
+def test_a_failure_is_told(panel, command) -> None:
+    panel.widget.heads.batch.start(command, ["1", "2"])
+    panel.until(lambda: not panel.widget.heads.batch.running, seconds=20)
+    assert "code 2" in panel.ui.batchLabel.text
+
+
+def test_stop_stops(panel, command) -> None:
+    panel.widget.heads.batch.start(command, ["100000", "0"])
+    panel.until(lambda: "scan 3" in panel.ui.batchLog.plainText, seconds=20)
+    panel.widget.heads.refresh()
+    start = time.monotonic()
+    panel.press(panel.ui.batchButton)
+    panel.until(lambda: not panel.widget.heads.batch.running, seconds=10)
+    assert time.monotonic() - start < 6
+    assert panel.ui.batchLabel.text != "Done."
+
+
+def test_folder_needs_a_head_file_and_both_folders(panel, trained, tmp_path: Path, monkeypatch) -> None:
+    from Vox2VecSlicerLib import Installation
+
+    started = []
+    monkeypatch.setattr(
+        panel.widget.heads.batch, "start", lambda module, arguments: started.append([module, *arguments])
+    )
+    monkeypatch.setattr(Installation, "missing", lambda *_: [])
+    panel.ui.inputFolderEdit.currentPath = str(tmp_path)
+    panel.ui.outputFolderEdit.currentPath = str(tmp_path / "out")
+    assert not panel.ui.batchButton.enabled
+    assert "head" in panel.ui.batchButton.toolTip
+    panel.desktop.answers.append(str(tmp_path / "head.safetensors"))
+    panel.press(panel.ui.saveHeadButton)
+    panel.press(panel.ui.batchButton)
+    module, *arguments = started[0]
+    assert module == "Vox2VecCore.cli"
+    head = str(tmp_path / "head.safetensors")
+    assert arguments == ["head", "apply", str(tmp_path), "--head", head, "--out", str(tmp_path / "out")]
+    assert sys.executable

@@ -1,0 +1,87 @@
+"""Heads: keep what was learned from strokes, use it on other scans, loaded or in a folder."""
+
+import ctk
+import qt
+from slicer.i18n import tr as _
+from Vox2VecSlicerLib import Installation
+from Vox2VecSlicerLib.BatchProcess import BatchProcess
+
+from Vox2VecSlicerPanels.Actions import Actions
+
+FILTER = "Vox2Vec head (*.safetensors)"
+
+
+class HeadsPanel:
+    """The folder is worked through by the command line in a process of its own.
+
+    :ivar batch: that process; the module polls it.
+    """
+
+    def __init__(self, ui, session, actions: Actions) -> None:
+        self._ui, self._session, self._actions = ui, session, actions
+        self._headFile = ""
+        self.batch = BatchProcess()
+        ui.inputFolderEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Readable
+        ui.outputFolderEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Writable
+        actions.button(ui.saveHeadButton, self.save)
+        actions.button(ui.loadHeadButton, self.load)
+        actions.on(ui.headVolumesSelector, "checkedNodesChanged()", self.refresh)
+        actions.button(ui.applyHeadButton, lambda: session.applyHead(list(ui.headVolumesSelector.checkedNodes())))
+        for edit in (ui.inputFolderEdit, ui.outputFolderEdit):
+            actions.on(edit, "currentPathChanged(QString)", lambda _path: self.refresh())
+        actions.button(ui.batchButton, self.startOrStopBatch)
+        actions.follow(self.batch.lineRead, ui.batchLog.appendPlainText)
+        actions.follow(self.batch.finished, self._batchFinished)
+        actions.follow(session.previewUpdated, self.refresh)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Which buttons make sense."""
+        ui, session = self._ui, self._session
+        ui.headLabel.text = session.headSummary() if session.hasHead else _("Nothing has been learned yet.")
+        ui.saveHeadButton.enabled = session.hasHead
+        ui.applyHeadButton.enabled = session.hasHead and not ui.headVolumesSelector.noneChecked()
+        folders = ui.inputFolderEdit.currentPath and ui.outputFolderEdit.currentPath
+        ui.batchButton.enabled = self.batch.running or bool(folders and self._headFile)
+        ui.batchButton.text = _("Stop") if self.batch.running else _("Segment folder")
+        ui.batchButton.toolTip = (
+            _("Segment every scan of the folder. Slicer stays usable meanwhile.")
+            if self._headFile
+            else _("Save or load a head first: the run reads it from its file.")
+        )
+
+    def save(self) -> None:
+        """Ask for a file and write the head."""
+        path = qt.QFileDialog.getSaveFileName(self._ui.headsSection, _("Save head"), "head.safetensors", FILTER)
+        if path:
+            self._session.saveHead(path)
+            self._headFile = path
+            self.refresh()
+
+    def load(self) -> None:
+        """Ask for a file and read the head; one of another model is refused."""
+        path = qt.QFileDialog.getOpenFileName(self._ui.headsSection, _("Load head"), "", FILTER)
+        if path:
+            self._session.loadHead(path)
+            self._headFile = path
+            self.refresh()
+
+    def startOrStopBatch(self) -> None:
+        """Segment the folder; pressed again, stop."""
+        if self.batch.running:
+            self.batch.cancel()
+            self._ui.batchLabel.text = _("Stopping...")
+            return
+        Installation.install(Installation.BASE, Installation.BATCH)
+        ui = self._ui
+        ui.batchLog.setPlainText("")
+        arguments = ["head", "apply", ui.inputFolderEdit.currentPath, "--head", self._headFile]
+        self.batch.start("Vox2VecCore.cli", [*arguments, "--out", ui.outputFolderEdit.currentPath])
+        ui.batchLabel.text = _("Running...")
+        self.refresh()
+
+    def _batchFinished(self, code: int) -> None:
+        self._ui.batchLabel.text = (
+            _("Done.") if code == 0 else _("Ended with code {code}; the log says why.").format(code=code)
+        )
+        self.refresh()
