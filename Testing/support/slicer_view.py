@@ -53,7 +53,7 @@ class SliceView:
         self._image = vtk.vtkActor2D()  # added before the managers' actors, or their fills blend with black
         self._image.SetMapper(self._mapper)
         self._image.GetProperty().SetDisplayLocationToBackground()
-        renderer.AddActor2D(self._image)
+        renderer.AddViewProp(self._image)
         factory = slicer.vtkMRMLSliceViewDisplayableManagerFactory.GetInstance()
         factory.SetMRMLApplicationLogic(application)
         for manager in MANAGERS:
