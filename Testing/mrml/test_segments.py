@@ -5,6 +5,9 @@ import pytest
 import slicer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, geometry, put, volumeNode
+from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.Segments import (
     SegmentContent,
@@ -14,9 +17,6 @@ from Vox2VecSlicerLib.Segments import (
     newSegmentation,
     segmentVoxels,
 )
-
-from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, geometry, put, volumeNode
-from Vox2VecCore.errors import Vox2VecError
 
 SHAPE = (12, 10, 9)
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import slicer
-from Vox2VecSlicerLib.Planes import writeSlices
-from Vox2VecSlicerLib.State import ModuleState
-from Vox2VecSlicerLib.Views import Views
 
 from Testing.mrml.test_hover import queryOf
 from Testing.mrml.test_overlay import scanOf
 from Testing.mrml.test_session import paint
 from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, put, volumeNode
 from Testing.support.slicer_view import SliceView
+from Vox2VecSlicerLib.Planes import writeSlices
+from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Views import Views
 
 PICTURES = Path(os.environ.get("VOX2VEC_PICTURES", "pictures"))
 

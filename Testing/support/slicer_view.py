@@ -8,8 +8,9 @@ import numpy as np
 import slicer
 import vtk
 from numpy.typing import NDArray
-from Vox2VecSlicerLib import Geometry
 from vtkmodules.util.numpy_support import vtk_to_numpy
+
+from Vox2VecSlicerLib import Geometry
 
 SIZE = 300
 MANAGERS = (

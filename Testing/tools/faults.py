@@ -126,9 +126,8 @@ def main() -> int:
     missed = []
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(LIBRARY, Path(folder) / LIBRARY.name)
-        for tests in CONTROL:
-            if _run(tests, Path(folder)) != NO_TESTS_FAILED:
-                missed.append(f"without any fault {tests} fails")
+        sound = [tests for tests in CONTROL if _run(tests, Path(folder)) == NO_TESTS_FAILED]
+    missed += [f"without any fault {tests} fails" for tests in CONTROL if tests not in sound]
     for fault in FAULTS:
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / LIBRARY.name
