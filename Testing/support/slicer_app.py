@@ -7,6 +7,7 @@ and ``slicer.util``. Singletons of VTK factories leak, so there is one App per p
 import importlib
 import importlib.util
 import os
+import sys
 import tempfile
 import types
 from pathlib import Path
@@ -118,6 +119,8 @@ class App:
     }
 
     def __init__(self) -> None:
+        if importlib.util.find_spec("Vox2VecSlicerLib") is None:  # Slicer puts a module's folder there, too
+            sys.path.append(str(Path(__file__).parents[2] / "Vox2VecSlicer"))
         self.errors: list[str] = []
         self._listen_to_vtk()
         scene = self._scene = slicer.vtkMRMLScene()
