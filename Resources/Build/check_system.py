@@ -1,7 +1,27 @@
 """Say in one sentence what this computer lacks before ``make install`` starts."""
 
+import ctypes.util
 import importlib.util
 import sys
+
+# Libraries that Slicer's views need to draw without a window, and the Debian and Ubuntu packages that hold them.
+GRAPHICS = {
+    "EGL": "libegl1",
+    "EGL_mesa": "libegl-mesa0",
+    "GL": "libgl1",
+    "GLX_mesa": "libglx-mesa0",
+    "X11": "libx11-6",
+    "Xrender": "libxrender1",
+}
+DRIVERS = "libgl1-mesa-dri"
+
+
+def missing_packages() -> list[str]:
+    """Debian and Ubuntu packages that the tests of Slicer's views lack; on other systems none."""
+    if sys.platform != "linux":
+        return []
+    lacking = [package for library, package in GRAPHICS.items() if ctypes.util.find_library(library) is None]
+    return [*lacking, DRIVERS] if lacking else []
 
 
 def missing() -> str | None:
@@ -14,5 +34,18 @@ def missing() -> str | None:
     return None
 
 
+def advice() -> str | None:
+    """What only the tests of Slicer's views lack and how to get it, or ``None``."""
+    packages = missing_packages()
+    if not packages:
+        return None
+    return f"To run the tests of Slicer's views: on Debian or Ubuntu, apt-get install {' '.join(packages)}"
+
+
 if __name__ == "__main__":
+    if "--packages" in sys.argv:
+        sys.stdout.write(" ".join(missing_packages()))
+        sys.exit()
+    if hint := advice():
+        sys.stderr.write(hint + "\n")
     sys.exit(missing())

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import slicer
-from Vox2VecSlicerLib import Geometry
-from Vox2VecSlicerLib.Planes import alignedPlanes, isAligned, obliqueVoxels, planeInGrid, writeSlices
 
 from Testing.mrml.test_overlay import scanOf
 from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, linearTransform, put, rigid, sliceViews, volumeNode
 from Vox2VecCore.similarity import calibration, make_query, whole_scan
+from Vox2VecSlicerLib import Geometry
+from Vox2VecSlicerLib.Planes import alignedPlanes, isAligned, obliqueVoxels, planeInGrid, writeSlices
 
 
 def queryOf(scan, world):

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import slicer
+
+from Testing.support.pyramids import ISOTROPIC, pyramid_of, random_levels
+from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, put, sliceViews, volumeNode
+from Vox2VecCore.grid import grid_scan
 from Vox2VecSlicerLib import Geometry, Volumes
 from Vox2VecSlicerLib.Layers import compositeNodes
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Views import Views
-
-from Testing.support.pyramids import ISOTROPIC, pyramid_of, random_levels
-from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, put, sliceViews, volumeNode
-from Vox2VecCore.grid import grid_scan
 
 
 def scanOf(node, spacing=(4.0, 4.0, 4.0)):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from Vox2VecSlicerLib.Points import PointLists
-from Vox2VecSlicerLib.State import ModuleState
 
 from Testing.support.slicer_nodes import put
+from Vox2VecSlicerLib.Points import PointLists
+from Vox2VecSlicerLib.State import ModuleState
 
 
 @pytest.fixture

@@ -6,15 +6,15 @@ import weakref
 import numpy as np
 import pytest
 import slicer
-from Vox2VecSlicerLib.Embedding import Embedded, Embeddings, embedSource
-from Vox2VecSlicerLib.Segments import segmentVoxels
-from Vox2VecSlicerLib.Session import Session
-from Vox2VecSlicerLib.Worker import Worker
 
 from Testing.mrml.test_session import paint
 from Testing.support.slicer_heads import NearestClass
 from Testing.support.slicer_nodes import GEOMETRIES, put, sliceViews, volumeNode
 from Vox2VecCore.errors import CacheError, DeviceMemoryError, Vox2VecError
+from Vox2VecSlicerLib.Embedding import Embedded, Embeddings, embedSource
+from Vox2VecSlicerLib.Segments import segmentVoxels
+from Vox2VecSlicerLib.Session import Session
+from Vox2VecSlicerLib.Worker import Worker
 
 
 @pytest.fixture

@@ -5,6 +5,9 @@ import pytest
 import slicer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, geometry, put, volumeNode
+from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.Segments import (
     SegmentContent,
@@ -14,9 +17,6 @@ from Vox2VecSlicerLib.Segments import (
     newSegmentation,
     segmentVoxels,
 )
-
-from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, geometry, put, volumeNode
-from Vox2VecCore.errors import Vox2VecError
 
 SHAPE = (12, 10, 9)
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
@@ -193,6 +193,19 @@ def test_undo_and_redo(bed):
     assert {s: asSet(segmentVoxels(result, s, node)) for s in (a, b)} == after
 
 
+@pytest.mark.parametrize("parent", PARENTS)
+def test_a_saved_file_has_the_grid_of_the_volume(parent, tmp_path):
+    node = small(GEOMETRIES["oblique"])
+    put(node, parent)
+    result = newSegmentation(slicer.mrmlScene, "result", node)
+    segmentID = addSegment(result, "A", RED)
+    SegmentWriter(slicer.mrmlScene).write(result, node, {segmentID: content(OVERLAPPING)})
+    assert slicer.util.saveNode(result, str(tmp_path / "a.seg.nrrd"))
+    loaded = slicer.util.loadSegmentation(str(tmp_path / "a.seg.nrrd"))
+    loaded.SetAndObserveTransformNodeID(node.GetTransformNodeID())
+    assert asSet(segmentVoxels(loaded, loaded.GetSegmentation().GetNthSegmentID(0), node)) == boxVoxels(OVERLAPPING)
+
+
 def test_the_segmentation_refers_to_its_volume():
     node = small()
     result = newSegmentation(slicer.mrmlScene, "result", node)
@@ -202,4 +215,4 @@ def test_the_segmentation_refers_to_its_volume():
 def test_the_writer_leaves_nothing_in_the_scene(bed, scene):
     writer = bed[-1]
     writer.release()
-    assert scene.GetNumberOfNodesByClass("vtkMRMLSegmentEditorNode") == 1
+    assert scene.GetSingletonNode("Vox2VecWriter", "vtkMRMLSegmentEditorNode") is None

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import slicer
-from Vox2VecSlicerLib.Segments import segmentVoxels
 
 from Testing.support.slicer_nodes import sliceViews, volumeNode
 from Vox2VecCore.errors import Vox2VecError
+from Vox2VecSlicerLib.Segments import segmentVoxels
 
 
 def paint(session, segmentID, voxels):

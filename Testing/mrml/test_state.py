@@ -2,9 +2,9 @@
 
 import pytest
 import slicer
-from Vox2VecSlicerLib.State import MODULE_NAME, ModuleState
 
 from Testing.support.slicer_nodes import volumeNode
+from Vox2VecSlicerLib.State import MODULE_NAME, ModuleState
 
 
 @pytest.fixture

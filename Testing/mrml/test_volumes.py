@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from Vox2VecSlicerLib import Geometry, Volumes
-from Vox2VecSlicerLib.Scan import Scan
-from Vox2VecSlicerLib.Volumes import check, source
 
 from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, linearTransform, put, rigid, volumeNode
 from Vox2VecCore.errors import VolumeError
 from Vox2VecCore.volume import apply_affine
+from Vox2VecSlicerLib import Geometry, Volumes
+from Vox2VecSlicerLib.Scan import Scan
+from Vox2VecSlicerLib.Volumes import check, source
 
 
 def scanOf(node, **options):

@@ -4,9 +4,9 @@ import threading
 import time
 
 import pytest
-from Vox2VecSlicerLib.Worker import UnexpectedError, Worker
 
 from Vox2VecCore.errors import Vox2VecError
+from Vox2VecSlicerLib.Worker import UnexpectedError, Worker
 
 
 @pytest.fixture

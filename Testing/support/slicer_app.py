@@ -7,6 +7,7 @@ and ``slicer.util``. Singletons of VTK factories leak, so there is one App per p
 import importlib
 import importlib.util
 import os
+import sys
 import tempfile
 import types
 from pathlib import Path
@@ -118,6 +119,8 @@ class App:
     }
 
     def __init__(self) -> None:
+        if importlib.util.find_spec("Vox2VecSlicerLib") is None:  # Slicer puts a module's folder there, too
+            sys.path.append(str(Path(__file__).parents[2] / "Vox2VecSlicer"))
         self.errors: list[str] = []
         self._listen_to_vtk()
         scene = self._scene = slicer.vtkMRMLScene()
@@ -173,10 +176,13 @@ class App:
 
     def _add_default_nodes(self) -> None:
         """What the application puts into every scene, and what stays when the scene is closed."""
-        crosshair = slicer.vtkMRMLCrosshairNode()
-        crosshair.SetCrosshairName("default")
-        self._scene.AddNode(crosshair)
+        if self._scene.GetFirstNodeByClass("vtkMRMLCrosshairNode") is None:
+            crosshair = slicer.vtkMRMLCrosshairNode()
+            crosshair.SetCrosshairName("default")
+            self._scene.AddNode(crosshair)
         for class_name in ("vtkMRMLInteractionNode", "vtkMRMLSelectionNode", "vtkMRMLLayoutNode"):
+            if self._scene.GetFirstNodeByClass(class_name) is not None:
+                continue
             node = getattr(slicer, class_name)()
             node.SetSingletonTag("vtkMRMLLayout" if class_name.endswith("LayoutNode") else "Singleton")
             self._scene.AddNode(node)
@@ -194,9 +200,9 @@ class App:
         self._remote.AddDataIOToScene()
 
     def clear(self) -> None:
-        """Close the scene as the application does, which then offers the slice orientations again."""
+        """Close the scene as the application does, which then offers its own nodes again."""
         self._scene.Clear(0)
-        slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(self._scene, True)
+        self._add_default_nodes()
 
     def mrmlScene(self) -> "slicer.vtkMRMLScene":
         return self._scene

@@ -49,9 +49,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def session(scene: object, tiny_model: Path) -> Iterator:
     """A session with the tiny model and a simple head."""
-    from Vox2VecSlicerLib.Session import Session
-
     from Testing.support.slicer_heads import NearestClass
+    from Vox2VecSlicerLib.Session import Session
 
     session = Session(headTool=NearestClass())
     session.state.model = str(tiny_model)

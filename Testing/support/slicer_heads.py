@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from Vox2VecSlicerLib.Heads import BACKGROUND, Example, Prediction, Structure
 
 from Vox2VecCore.errors import ModelError
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.volume import Volume
+from Vox2VecSlicerLib.Heads import BACKGROUND, Example, Prediction, Structure
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from Vox2VecSlicerLib.Segments import (
     addSegment,
     newSegmentation,
     orientedImage,
+    refer,
     segmentIDs,
     setSharedLabels,
 )
@@ -144,8 +145,7 @@ class FewShot:
         """Show a prediction as preview."""
         self._preview = Preview(scan, prediction, structures)
         node = self.previewNode or self._newPreviewNode(scan)
-        node.SetReferenceImageGeometryParameterFromVolumeNode(scan.volumeNode)
-        node.SetAndObserveTransformNodeID(scan.volumeNode.GetTransformNodeID())
+        refer(node, scan.volumeNode)
         fillSegmentation(node, scan, prediction.labels, structures)
         node.GetDisplayNode().SetVisibility(True)
         if prediction.uncertainty is not None:

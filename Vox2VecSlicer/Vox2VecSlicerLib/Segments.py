@@ -35,9 +35,17 @@ def newSegmentation(scene: "vtkMRMLScene", name: str, volumeNode: "vtkMRMLVolume
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.GetSegmentation().SetSourceRepresentationName(BINARY_LABELMAP)
-    node.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    refer(node, volumeNode)
     return node
+
+
+def refer(segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> None:
+    """Put a segmentation under a volume's transform and on its grid.
+
+    In this order: the geometry that is kept, and that files are written in, depends on the transforms of both.
+    """
+    segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
 
 
 def align(segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> bool:
@@ -60,7 +68,7 @@ def align(segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolum
             transform = vtk.vtkTransform()
             transform.SetMatrix(matrix)
         segmentationNode.ApplyTransform(transform)
-    segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    refer(segmentationNode, volumeNode)
     return True
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import slicer
 
+from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.volume import Volume
 from Vox2VecSlicerLib.Heads import BACKGROUND, Structure
 from Vox2VecSlicerLib.Observers import Observers
@@ -55,7 +56,7 @@ class Strokes:
     def node(self) -> "vtkMRMLSegmentationNode":
         """The strokes' segmentation; made on first use, with a background and one structure.
 
-        :raises ValueError: if no volume is chosen.
+        :raises Vox2VecError: if no volume is chosen.
         """
         volumeNode = self._volumeNode()
         node = self._state.strokes
@@ -142,7 +143,7 @@ class Strokes:
 
     def _volumeNode(self) -> "vtkMRMLVolumeNode":
         if self._state.volume is None:
-            raise ValueError("Choose a CT volume before painting.")
+            raise Vox2VecError("Choose a CT volume before painting.")
         return self._state.volume
 
     def _watch(self) -> None:

@@ -173,6 +173,7 @@ class Worker:
                 job = next((job for job in self._waiting if job.urgent), self._waiting[0])
                 self._waiting.remove(job)
             self._do(job)
+            del job  # while the thread waits for the next one, it holds on to nothing
 
     def _do(self, job: Job) -> None:
         before = self._progress

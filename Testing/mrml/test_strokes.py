@@ -1,0 +1,161 @@
+"""Strokes: one label a structure, removal retrains, names and colours live on, other volumes are segmented."""
+
+import numpy as np
+import pytest
+
+from Testing.mrml.test_session import paint
+from Testing.support.slicer_nodes import GEOMETRIES, put, sliceViews, volumeNode
+from Vox2VecCore.errors import Vox2VecError
+from Vox2VecSlicerLib.Segments import addSegment, segmentIDs, segmentVoxels, terminology
+
+TERMS = "Segmentation category and type~SCT^85756007^Tissue~SCT^10200004^Liver~^^~Anatomic codes~^^~^^"
+
+
+@pytest.fixture
+def painted(session):
+    """A session with an embedded volume under a transform and two strokes."""
+    node = volumeNode(GEOMETRIES["left-handed oblique"])
+    put(node, "linear")
+    sliceViews(node)
+    session.state.volume = node
+    session.embed(wait=True)
+    strokes = session.strokesNode()
+    session.ids_ = segmentIDs(strokes)
+    paint(session, session.ids_[0], [(2, 2, k) for k in range(8, 18)])
+    paint(session, session.ids_[1], [(20, 17, k) for k in range(8, 18)])
+    session.wait()
+    return session
+
+
+def test_labels_lie_on_the_voxels_that_were_painted(painted):
+    scan = painted.embeddings.scan(painted.state.volume)
+    labels = painted.strokes.labels(scan)
+    whole = scan.part.turned(labels.array)
+    assert {tuple(v) for v in np.argwhere(whole == 2)} == {(20, 17, k) for k in range(8, 18)}
+    assert {tuple(v) for v in np.argwhere(whole == 1)} == {(2, 2, k) for k in range(8, 18)}
+
+
+def test_painting_updates_the_preview_by_itself_and_only_once_strokes_rest(painted):
+    tool, before = painted.headTool, painted.headTool.learnt
+    for k in range(5):
+        paint(painted, painted.ids_[1], [(20, 17, 8 + k)])
+    painted.wait()
+    assert tool.learnt == before + 1
+    painted.state.autoUpdate = False
+    paint(painted, painted.ids_[1], [(20, 17, 9)])
+    painted.wait()
+    assert tool.learnt == before + 1
+    painted.updatePreview(wait=True)
+    assert tool.learnt == before + 2
+
+
+def test_removed_strokes_are_forgotten(painted):
+    second = painted.addStructure("Spleen")
+    paint(painted, second, [(30, 17, k) for k in range(8, 18)])
+    painted.wait()
+    assert painted.fewShot.head.labels == [1, 2, 3]
+    painted.strokesNode().GetSegmentation().RemoveSegment(second)
+    painted.wait()
+    assert painted.fewShot.head.labels == [1, 2]
+    paint(painted, painted.ids_[1], [(20, 17, 8)])
+    painted.wait()
+    assert painted.fewShot.head.counts == [10, 1], "erased voxels do not count any more"
+    paint(painted, painted.ids_[1], np.zeros((0, 3), int))
+    painted.wait()
+    assert painted.fewShot.preview is None
+    assert "only background" in painted.strokesStatus()
+
+
+def test_a_structure_keeps_its_label_when_another_is_removed(painted):
+    second = painted.addStructure("Spleen")
+    labels = {key: each.label for key, each in painted.strokes.structures().items()}
+    painted.strokesNode().GetSegmentation().RemoveSegment(painted.ids_[1])
+    assert painted.strokes.structures()[second].label == labels[second]
+    third = painted.addStructure("Kidney")
+    assert painted.strokes.structures()[third].label != labels[second]
+
+
+def test_names_colours_and_terminology_reach_the_result(painted):
+    segment = painted.strokesNode().GetSegmentation().GetSegment(painted.ids_[1])
+    segment.SetName("Liver")
+    segment.SetColor(0.2, 0.4, 0.6)
+    segment.SetTag(segment.GetTerminologyEntryTagName(), TERMS)
+    painted.updatePreview(wait=True)
+    node = painted.apply()
+    found = node.GetSegmentation().GetSegment(node.GetSegmentation().GetSegmentIdBySegmentName("Liver"))
+    np.testing.assert_allclose(found.GetColor(), (0.2, 0.4, 0.6))
+    assert terminology(found) == TERMS
+    assert node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole()) is painted.state.volume
+    assert painted.fewShot.previewNode is None
+    assert painted.canUndo
+    painted.undo()
+    assert len(segmentVoxels(node, segmentIDs(node)[0], painted.state.volume)) == 0
+
+
+def test_applying_heeds_the_segment_editor(painted):
+    painted.updatePreview(wait=True)
+    editor = painted.segmentEditorNode()
+    editor.SetSourceVolumeIntensityMask(True)
+    editor.SetSourceVolumeIntensityMaskRange(0, 1000)
+    preview = painted.fewShot.preview.prediction.labels.array == 2
+    scan = painted.embeddings.scan(painted.state.volume)
+    node = painted.apply()
+    applied = segmentVoxels(node, segmentIDs(node)[0], painted.state.volume)
+    hu = scan.part.turned(np.asarray(scan.source.array))
+    expected = scan.part.turned(preview) & (hu >= 0)
+    assert 0 < len(applied) < preview.sum()
+    assert {tuple(v) for v in applied} == {tuple(v) for v in np.argwhere(expected)}
+
+
+def test_doubt_is_shown_and_says_where_to_paint_next(painted):
+    painted.state.view = "uncertainty"
+    overlay = painted.views.overlay("uncertainty", painted.state.volume)
+    assert overlay.node.GetDisplayNode().GetColorNode().GetName() == "Vox2Vec doubt"
+    world = painted.whereToPaintNext()
+    scan = painted.embeddings.scan(painted.state.volume)
+    assert scan.contains([world])[0]
+    painted.jumpTo(world)
+    from Testing.support.slicer_nodes import slicer
+
+    axial = slicer.util.getNodesByClass("vtkMRMLSliceNode")[0]
+    normal = [axial.GetSliceToRAS().GetElement(i, 2) for i in range(3)]
+    origin = [axial.GetSliceToRAS().GetElement(i, 3) for i in range(3)]
+    assert np.dot(normal, np.subtract(world, origin)) == pytest.approx(0, abs=1e-3)
+
+
+def test_other_volumes_are_segmented_with_the_head(painted):
+    other = volumeNode(GEOMETRIES["permuted"], name="Other")
+    painted.applyHead([other], wait=True)
+    painted.wait()
+    from Testing.support.slicer_nodes import slicer
+
+    node = slicer.util.getNode("Other segmentation")
+    assert node.GetSegmentation().GetNthSegment(0).GetName() == "Structure 1"
+    assert len(segmentVoxels(node, segmentIDs(node)[0], other)) > 10
+
+
+def test_a_head_is_saved_and_loaded(painted, tmp_path):
+    painted.saveHead(tmp_path / "head.json")
+    counts = painted.fewShot.head.counts
+    painted.releaseMemory()
+    assert not painted.hasHead
+    with pytest.raises(Vox2VecError, match="no head to save"):
+        painted.saveHead(tmp_path / "none.json")
+    painted.loadHead(tmp_path / "head.json")
+    assert painted.fewShot.head.counts == counts
+    assert painted.headSummary() == "1 structures"
+
+
+def test_strokes_need_a_volume(session):
+    with pytest.raises(Vox2VecError, match="Choose a CT volume"):
+        session.strokesNode()
+
+
+def test_a_foreign_segmentation_may_hold_the_strokes(painted, scene):
+    from Vox2VecSlicerLib.Segments import newSegmentation
+
+    mine = newSegmentation(scene, "mine", painted.state.volume)
+    addSegment(mine, "Bone", (1.0, 1.0, 1.0))
+    painted.state.strokes = mine
+    assert painted.strokesNode() is mine
+    assert [each.name for each in painted.strokes.structures().values()] == ["Bone"]
