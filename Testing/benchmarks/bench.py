@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from Testing.benchmarks import embed_speed, memory, query_speed
+from Testing.benchmarks import embed_speed, memory, pretraining_speed, query_speed
 from Testing.benchmarks.machine import describe
 
 FOLDER = Path(__file__).parent
@@ -28,6 +28,8 @@ def measure(ct: Path) -> dict[str, Any]:
         figures["memory"] = memory.measure(ct, model.directory, folder / "cache")
         print("Queries ...", flush=True)
         figures["query"] = query_speed.measure(model, folder)
+        print("Pretraining ...", flush=True)
+        figures["pretraining"] = pretraining_speed.measure(ct, folder / "pretraining")
     figures["machine"]["load_average_after"] = describe()["load_average_1min"]
     return figures
 
@@ -86,11 +88,41 @@ def table(figures: dict[str, Any]) -> str:
                 ratio,
             ),
         )
+    rows += pretraining_rows(figures["pretraining"])
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return (
         f"{text}\n\n{machine['processor']}, {machine['cores']} cores, PyTorch {machine['torch']}; load average "
         f"{machine['load_average_1min']} before the run. Network of the official size (47.6 M parameters).\n"
     )
+
+
+def pretraining_rows(figures: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The lines about pretraining."""
+    cut, augmented = (figures["data"][name] for name in ("cut", "augmented"))
+    step, processes = figures["step"], figures["processes"]
+    whole = sum(step.values())
+    split = ", ".join(f"{name} {100 * seconds / whole:.0f} %" for name, seconds in step.items())
+    return [
+        (
+            "pretraining: view pairs cut, one thread",
+            f"{cut['ours']:.1f} a second",
+            f"{cut['published']:.1f} a second",
+            f"{cut['speedup']:.1f}x",
+        ),
+        (
+            "the same with the published augmentation",
+            f"{augmented['ours']:.1f} a second",
+            f"{augmented['published']:.1f} a second",
+            f"{augmented['speedup']:.1f}x",
+        ),
+        (f"one pretraining step: {split}", f"{whole:.2f} s", "", ""),
+        (
+            "a step on two processes against one, one thread each",
+            f"{processes['two_processes_s']:.2f} s",
+            f"{processes['one_process_s']:.2f} s",
+            f"{processes['speedup']:.2f}x",
+        ),
+    ]
 
 
 def main(ct: Path) -> None:

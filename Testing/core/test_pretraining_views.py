@@ -1,5 +1,7 @@
 """Views of a scan: a voxel's partner shows the same physical point."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -89,3 +91,20 @@ def test_no_more_pairs_than_asked(count: int) -> None:
     first, second = (random_view(np.array([40.0, 30, 30]), (80, 70, 60), SHAPE, STRONG, rng) for _ in range(2))
     here, there, scan = partners(first, second, torch.ones(80, 70, 60, dtype=torch.bool), count, rng)
     assert len(here) == len(there) == len(scan) == count
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**31), small=st.booleans())
+def test_a_plain_view_is_cut_out_and_equals_the_interpolated_one(seed: int, small: bool) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (30, 44, 20) if small else (80, 70, 60)
+    scan = torch.from_numpy(rng.integers(-1024, 2000, shape).astype(np.float32))
+    view = random_view(np.array([rng.integers(n) for n in shape], dtype=float), shape, SHAPE, PLAIN, rng)
+    box = view.box(shape)
+    moved = view.moved((box[0].start, box[1].start, box[2].start))
+    assert moved._plain_start is not None
+    # No displacement at all is a displacement of zero, which takes the long way.
+    general = replace(moved, displacement=torch.zeros(1, 3, *SHAPE))
+    torch.testing.assert_close(moved.sample(scan[box]), general.sample(scan[box]), atol=0.05, rtol=0)
+    turned = random_view(np.array([5.0, 5, 5]), shape, SHAPE, SpatialAugmentation(rotation_degrees=3), rng)
+    assert turned._plain_start is None

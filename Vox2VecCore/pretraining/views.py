@@ -64,6 +64,8 @@ class ViewTransform:
 
     def sample(self, values: Tensor) -> Tensor:
         """Trilinear values (*shape) of a scan (X, Y, Z) float32 in HU; air outside of the scan."""
+        if (start := self._plain_start) is not None:
+            return _cut(values, start, self.shape)
         axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in self.shape]
         x, y, z = (
             axis.view([-1 if i == j else 1 for j in range(3)])[..., None] * self.matrix[:, i]
@@ -91,12 +93,32 @@ class ViewTransform:
         return replace(self, centre=self.centre - torch.tensor(origin, dtype=self.centre.dtype))
 
     @property
+    def _plain_start(self) -> tuple[int, int, int] | None:
+        """First voxel of a view that is nothing but a part of its scan, else ``None``."""
+        if self.displacement is not None or not torch.equal(self.matrix, torch.eye(3)):
+            return None
+        x, y, z = (self.centre - self._middle).tolist()
+        return (int(x), int(y), int(z)) if x == int(x) and y == int(y) and z == int(z) else None
+
+    @property
     def _middle(self) -> Tensor:
         return (torch.tensor(self.shape, dtype=torch.float32) - 1) / 2
 
     def _displaced(self, view: Tensor) -> Tensor:
         assert self.displacement is not None
         return _interpolate(self.displacement[0], view[None, None, None], padding="border")[:, 0, 0].T
+
+
+def _cut(values: Tensor, start: tuple[int, int, int], shape: tuple[int, int, int]) -> Tensor:
+    """The part (*shape) of a scan that begins at voxel ``start``; air where it reaches outside."""
+    inside = [slice(max(0, a), max(0, min(n, a + m))) for a, m, n in zip(start, shape, values.shape, strict=True)]
+    part = values[tuple(inside)]
+    if part.shape == shape:
+        return part.clone()
+    whole = torch.full(shape, AIR_HU, dtype=values.dtype)
+    there = [slice(i.start - a, i.start - a + n) for i, a, n in zip(inside, start, part.shape, strict=True)]
+    whole[tuple(there)] = part
+    return whole
 
 
 def _interpolate(values: Tensor, points: Tensor, padding: str = "zeros") -> Tensor:
