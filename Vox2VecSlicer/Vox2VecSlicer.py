@@ -18,6 +18,7 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
+
 from Vox2VecSlicerLib.CorePath import makeCoreImportable
 
 HOMEPAGE = "https://github.com/vox2vec/SlicerVox2Vec"

@@ -3,9 +3,9 @@
 import ctk
 import qt
 from slicer.i18n import tr as _
+
 from Vox2VecSlicerLib import Installation
 from Vox2VecSlicerLib.BatchProcess import BatchProcess
-
 from Vox2VecSlicerPanels.Actions import Actions
 
 FILTER = "Vox2Vec head (*.safetensors)"

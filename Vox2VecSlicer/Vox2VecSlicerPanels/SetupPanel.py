@@ -4,8 +4,8 @@ from pathlib import Path
 
 import qt
 from slicer.i18n import tr as _
-from Vox2VecSlicerLib import Hardware, Installation
 
+from Vox2VecSlicerLib import Hardware, Installation
 from Vox2VecSlicerPanels.Actions import Actions
 from Vox2VecSlicerPanels.Binding import Binding
 from Vox2VecSlicerPanels.Settings import Settings
