@@ -477,6 +477,8 @@ class Session:
         self.embeddings.embedded.connect(self._onEmbedded)
         self.embeddings.warned.connect(self.warned.emit)
         self.similarity.updated.connect(self.similarityUpdated.emit)
+        self.hover.updated.connect(self._onHover)
+        self.hover.ended.connect(self.matching.dropCursor)
         self.matching.updated.connect(self.matchesUpdated.emit)
         self.fewShot.updated.connect(self.previewUpdated.emit)
         self.points.changed.connect(self.pointsChanged.emit)
@@ -498,6 +500,8 @@ class Session:
         self.fewShot.forget()
         self.views.clear()
         self.embeddings.clear()
+        if self._headTool is not None:
+            self._headTool.forget()
 
     def _shownMap(self) -> Any:
         shown = self.similarity.mapOf(self.state.volume)
@@ -518,6 +522,10 @@ class Session:
             self._headsWaiting.remove(volumeNode.GetID())
             self._predict(volumeNode)
         self.embedded.emit(volumeNode)
+
+    def _onHover(self, volumeNode: Any, world: Any) -> None:
+        if volumeNode is self.state.volume and self.isEmbedded(self.state.target):
+            self.matching.followCursor(world)
 
     def _predict(self, volumeNode: "vtkMRMLScalarVolumeNode") -> None:
         scan = self.embeddings.scan(volumeNode)
