@@ -118,7 +118,7 @@ def test_the_overlay_follows_the_mouse(explored):
 def test_many_moves_are_one_computation(explored):
     explored.state.hover = True
     count = []
-    explored.hover.updated.connect(lambda: count.append(1))
+    explored.hover.updated.connect(lambda *_: count.append(1))
     for x in range(20):
         moveMouse(explored, (float(x), 0.0, 0.0))
     explored.poll()

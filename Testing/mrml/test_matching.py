@@ -115,6 +115,18 @@ def test_the_cursor_is_shown_and_goes(pair):
     assert pair.targetPointsNode.GetNumberOfControlPoints() == 0
 
 
+def test_the_hovering_mouse_is_followed(pair, scene):
+    crosshair = scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
+    pair.state.hover = True
+    crosshair.SetCursorPositionRAS([-20.0, 0.0, 5.0])
+    pair.poll()
+    pair.wait()
+    assert pair.targetPointsNode.GetNthControlPointLabel(0).startswith("cursor")
+    crosshair.SetCursorPositionRAS([900.0, 0.0, 5.0])
+    pair.poll()
+    assert pair.targetPointsNode.GetNumberOfControlPoints() == 0
+
+
 def test_removing_the_target_removes_its_matches(pair, scene):
     pair.points.addPositive((-20.0, 0.0, 5.0))
     pair.wait()

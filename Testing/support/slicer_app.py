@@ -204,6 +204,12 @@ class App:
         self._scene.Clear(0)
         self._add_default_nodes()
 
+    def close_views(self) -> None:
+        """Remove the nodes of slice views, which outlive the scene."""
+        for class_name in ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode"):
+            while (node := self._scene.GetFirstNodeByClass(class_name)) is not None:
+                self._scene.RemoveNode(node)
+
     def mrmlScene(self) -> "slicer.vtkMRMLScene":
         return self._scene
 

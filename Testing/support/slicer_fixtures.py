@@ -25,6 +25,7 @@ def scene(slicer_app: App, monkeypatch: pytest.MonkeyPatch) -> Iterator:
     slicer_app.errors.clear()
     yield slicer_app.mrmlScene()
     slicer_app.mrmlScene().Clear(0)
+    slicer_app.close_views()
     complaints, slicer_app.errors[:] = list(slicer_app.errors), []
     assert not complaints, f"VTK complained: {complaints}"
     assert not raised, f"an exception in an observer: {raised}"

@@ -66,6 +66,9 @@ class NearestClass:
         point = tuple(pyramid.grid.to_ras([np.unravel_index(doubt.argmax(), doubt.shape)])[0])
         return Prediction(Volume(labels, pyramid.grid.source_affine, "labels"), doubt, point)
 
+    def forget(self) -> None:
+        pass
+
     def structures(self, head: Means) -> list[Structure]:
         return head.structures
 

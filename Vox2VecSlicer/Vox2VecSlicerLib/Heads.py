@@ -94,3 +94,7 @@ class HeadTool(Protocol):
     def load(self, path: Path) -> Any:
         """Read a head file."""
         ...
+
+    def forget(self) -> None:
+        """Drop what is kept of scans."""
+        ...

@@ -41,7 +41,8 @@ class Hover:
         similarity: Similarity,
         scans: "Callable[[vtkMRMLVolumeNode | None], Scan | None]",
     ) -> None:
-        self.updated = Signal()
+        self.updated = Signal()  # (volume under the mouse, point in the world)
+        self.ended = Signal()
         self._scene = scene
         self._state = state
         self._points = points
@@ -75,7 +76,7 @@ class Hover:
             self.end()
             return False
         self._shown = now
-        self.updated.emit()
+        self.updated.emit(volumeNode, world)
         return True
 
     def end(self) -> None:
@@ -83,6 +84,7 @@ class Hover:
         if self._shown is not None:
             self._shown = None
             self._similarity.restore()
+            self.ended.emit()
 
     def forget(self) -> None:
         """The overlay shows something else now."""

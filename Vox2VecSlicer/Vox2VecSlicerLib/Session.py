@@ -421,7 +421,13 @@ class Session:
     def headTool(self) -> HeadTool:
         """How heads are trained."""
         if self._headTool is None:
-            from Vox2VecSlicerLib.CoreHeads import CoreHeads
+            try:
+                from Vox2VecSlicerLib.CoreHeads import CoreHeads
+            except ModuleNotFoundError as error:
+                raise Vox2VecError(
+                    "Segmentation from strokes is not part of this version of Vox2Vec yet: use similarity, and "
+                    "make a segment of it."
+                ) from error
 
             self._headTool = CoreHeads()
         return self._headTool
@@ -477,6 +483,8 @@ class Session:
         self.embeddings.embedded.connect(self._onEmbedded)
         self.embeddings.warned.connect(self.warned.emit)
         self.similarity.updated.connect(self.similarityUpdated.emit)
+        self.hover.updated.connect(self._onHover)
+        self.hover.ended.connect(self.matching.dropCursor)
         self.matching.updated.connect(self.matchesUpdated.emit)
         self.fewShot.updated.connect(self.previewUpdated.emit)
         self.points.changed.connect(self.pointsChanged.emit)
@@ -498,6 +506,8 @@ class Session:
         self.fewShot.forget()
         self.views.clear()
         self.embeddings.clear()
+        if self._headTool is not None:
+            self._headTool.forget()
 
     def _shownMap(self) -> Any:
         shown = self.similarity.mapOf(self.state.volume)
@@ -518,6 +528,10 @@ class Session:
             self._headsWaiting.remove(volumeNode.GetID())
             self._predict(volumeNode)
         self.embedded.emit(volumeNode)
+
+    def _onHover(self, volumeNode: Any, world: Any) -> None:
+        if volumeNode is self.state.volume and self.isEmbedded(self.state.target):
+            self.matching.followCursor(world)
 
     def _predict(self, volumeNode: "vtkMRMLScalarVolumeNode") -> None:
         scan = self.embeddings.scan(volumeNode)
