@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from Vox2VecCore.errors import EngineError, MissingExtraError
+from Vox2VecCore.errors import DeviceMemoryError, EngineError, MissingExtraError
 
 if TYPE_CHECKING:
     import openvino
@@ -134,7 +134,7 @@ class TorchEngine:
                 outputs = self._run(tensor, half=self._half)
             return [output.cpu().numpy() for output in outputs]
         except torch.OutOfMemoryError as error:
-            raise EngineError(
+            raise DeviceMemoryError(
                 f"Out of memory on {self.device} for a tile of {' x '.join(map(str, image.shape))} voxels: close "
                 "other programs that use it, or choose device cpu."
             ) from error

@@ -29,6 +29,10 @@ class EngineError(Vox2VecError):
     """The requested device or engine is not available, or ran out of memory."""
 
 
+class DeviceMemoryError(EngineError):
+    """The memory of the device is full; another device, or a smaller part of the scan, may do."""
+
+
 class MissingExtraError(Vox2VecError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

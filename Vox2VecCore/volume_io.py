@@ -13,7 +13,15 @@ from Vox2VecCore.paths import replace_file
 from Vox2VecCore.stored_scan import GeometryWarning, StoredScan, as_intensities, as_labels
 from Vox2VecCore.volume import TISSUE_HU, Volume
 
-__all__ = ["GeometryWarning", "NotCTWarning", "check_ct", "read_labels", "read_volume", "write_volume"]
+__all__ = [
+    "GeometryWarning",
+    "NotCTWarning",
+    "check_ct",
+    "check_ct_range",
+    "read_labels",
+    "read_volume",
+    "write_volume",
+]
 
 Format = Literal["NIfTI", "NRRD", "MetaImage", "DICOM"]
 
@@ -101,21 +109,25 @@ def check_ct(volume: Volume) -> str | None:
     """
     if volume.array.size == 0:
         raise VolumeError(f"{volume.name}: holds no voxels.")
-    low, high = float(volume.array.min()), float(volume.array.max())
+    return check_ct_range(volume.name, float(volume.array.min()), float(volume.array.max()))
+
+
+def check_ct_range(name: str, low: float, high: float) -> str | None:
+    """:func:`check_ct` for whom the lowest and highest value are known; NaN for any that is not finite."""
     if not np.isfinite([low, high]).all():
-        raise VolumeError(f"{volume.name}: holds NaN or infinite values; replace them, for instance by -1024 HU.")
+        raise VolumeError(f"{name}: holds NaN or infinite values; replace them, for instance by -1024 HU.")
     if low == high:
-        raise VolumeError(f"{volume.name}: every voxel has the value {low:g}; there is nothing to see in it.")
+        raise VolumeError(f"{name}: every voxel has the value {low:g}; there is nothing to see in it.")
     if high <= TISSUE_HU:
-        raise VolumeError(f"{volume.name}: holds nothing but air, no voxel is above {TISSUE_HU:g} HU.")
+        raise VolumeError(f"{name}: holds nothing but air, no voxel is above {TISSUE_HU:g} HU.")
     if low >= 0:
         return (
-            f"{volume.name}: no value is below 0, so this is not CT in Hounsfield units "
+            f"{name}: no value is below 0, so this is not CT in Hounsfield units "
             "(another modality, or the rescale intercept is lost); results will be poor."
         )
     if low > TISSUE_HU:
         return (
-            f"{volume.name}: no voxel is as dark as air (lowest value {low:g}), so this may not be CT in Hounsfield "
+            f"{name}: no voxel is as dark as air (lowest value {low:g}), so this may not be CT in Hounsfield "
             "units; results may be poor."
         )
     return None

@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from Vox2VecCore.cli import cache, doctor, embed, match, models, similarity
+from Vox2VecCore.cli import cache, doctor, embed, match, models, similarity, view
 from Vox2VecCore.errors import Vox2VecError
 
 # Typer exports only the most specific of its exceptions; what all mistakes in arguments share is its base.
@@ -26,6 +26,7 @@ match.add_to(app)
 models.add_to(app)
 cache.add_to(app)
 doctor.add_to(app)
+view.add_to(app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -15,6 +15,10 @@ from trame_slicer.core import SlicerApp
 from vtkmodules.vtkCommonCore import vtkOutputWindow
 
 
+KNOWN_NOTICE = "WindowResizeEvent will not be generated"
+"""trame-slicer observes an event that VTK has moved; it invokes it itself."""
+
+
 class _Module:
     """Plays an entry of ``slicer.modules``."""
 
@@ -37,7 +41,8 @@ class Application:
         self._listenToVtk()
         self.scene = self.core.scene
         self._addSingletons()
-        colors = self.core.register_module_logic(slicer.vtkSlicerColorLogic(), logic_name="Colors")
+        colors = slicer.vtkSlicerColorLogic()  # for legends; the default tables come from the plain colour logic
+        colors.SetMRMLApplicationLogic(self.core.app_logic)
         logics = {
             "colors": colors,
             "volumes": self.core.volumes_logic,
@@ -55,7 +60,8 @@ class Application:
         window.SetDisplayModeToAlwaysStdErr()
 
         def note(_caller: Any, event: str, text: str) -> None:
-            self.errors.append(f"{event}: {text.strip()}")
+            if KNOWN_NOTICE not in text:
+                self.errors.append(f"{event}: {text.strip()}")
 
         note.CallDataType = vtk.VTK_STRING  # type: ignore[attr-defined]
         window.AddObserver("ErrorEvent", note)

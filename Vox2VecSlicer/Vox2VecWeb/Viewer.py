@@ -78,7 +78,7 @@ class Viewer:
         page.show(
             scan=None, followUp=None, embedded=False, followUpEmbedded=False, progress=None, warning="", layout="four",
             crosshair=True, windows=[{"name": n, "width": w, "level": v} for n, (w, v) in Scans.WINDOWS.items()],
-            window="Soft tissue", vtkErrors=0, slices=self.viewports.status(), tab="explore", help=False,
+            window_="Soft tissue", windowText="W 400 L 40", uploading=None, vtkErrors=0, slices=self.viewports.status(), tab="explore", help=False,
         )
         self.viewports.showCrosshair(True)
         session.failed.connect(page.say)
@@ -188,7 +188,7 @@ class Viewer:
         self.viewports.setBackground(node, target)
         if former is not None:
             Scans.removeFromScene(self.scene, former)
-        self._setWindow(self.page.state.window)
+        self._setWindow(self.page.state.window_)
         self._setLayout("rows" if state.target is not None else "four")
         self._embed()
 
@@ -244,7 +244,7 @@ class Viewer:
         for node in (self.session.state.volume, self.session.state.target):
             if node is not None:
                 Scans.setWindow(node, width, level)
-        self.page.show(window=name if name in Scans.WINDOWS else "Soft tissue", windowText=f"W {width} L {level}")
+        self.page.show(window_=name if name in Scans.WINDOWS else "Soft tissue", windowText=f"W {width} L {level}")
 
     def _onDragWindow(self, view: str, width: float, level: float) -> None:
         state = self.session.state
@@ -254,7 +254,7 @@ class Viewer:
         w, v = Scans.window(node)
         w, v = max(w + width, 1.0), v + level
         Scans.setWindow(node, w, v)
-        self.page.show(window="", windowText=f"W {w:.0f} L {v:.0f}")
+        self.page.show(window_="", windowText=f"W {w:.0f} L {v:.0f}")
 
     def _onClick(self, click: Click) -> None:
         self.explore.click(click)

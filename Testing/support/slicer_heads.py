@@ -1,0 +1,81 @@
+"""The simplest head there is, for tests of what stands around heads: every voxel gets the class that is nearest."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from Vox2VecSlicerLib.Heads import BACKGROUND, Example, Prediction, Structure
+
+from Vox2VecCore.errors import ModelError
+from Vox2VecCore.progress import Progress
+from Vox2VecCore.volume import Volume
+
+
+@dataclass(frozen=True)
+class Means:
+    """Mean vector of every class, and how many voxels it was made of."""
+
+    labels: list[int]
+    vectors: NDArray[np.float32]
+    counts: list[int]
+    structures: list[Structure]
+    model_hash: str
+
+
+class NearestClass:
+    """Nearest class mean in the embedding."""
+
+    def __init__(self) -> None:
+        self.learnt = 0
+
+    def learn(
+        self, example: Example, structures: Sequence[Structure], method: str, base: object, progress: Progress
+    ) -> tuple[Means, Prediction]:
+        assert example.strokes is not None
+        progress.step("Learning", 0, 1)
+        strokes, grid = example.strokes, example.pyramid.grid
+        ijk = np.argwhere(strokes.array)
+        labels = strokes.array[tuple(ijk.T)]
+        vectors = np.concatenate(example.pyramid.unit_vectors(strokes.to_ras(ijk)), axis=1)
+        kinds = sorted(set(labels.tolist()))
+        means = np.stack([vectors[labels == kind].mean(axis=0) for kind in kinds])
+        counts = [int((labels == kind).sum()) for kind in kinds]
+        head = Means(kinds, means, counts, list(structures), example.pyramid.model_hash)
+        self.learnt += 1
+        assert grid.source_shape == strokes.shape
+        return head, self.predict(head, example, progress)
+
+    def predict(self, head: Means, example: Example, progress: Progress) -> Prediction:
+        pyramid = example.pyramid
+        if pyramid.model_hash != head.model_hash:
+            raise ModelError("This head was trained with another model; train it again.")
+        voxels = np.stack(np.meshgrid(*map(np.arange, pyramid.grid.shape), indexing="ij"), axis=-1).reshape(-1, 3)
+        vectors = np.concatenate([level.unit_vectors(voxels) for level in pyramid.levels], axis=1)
+        likeness = vectors @ head.vectors.T
+        nearest = np.array(head.labels)[likeness.argmax(axis=1)].reshape(pyramid.grid.shape)
+        nearest = np.where(nearest == BACKGROUND, 0, nearest).astype(np.uint8)
+        labels = pyramid.grid.to_source(nearest, nearest=True)
+        if example.strokes is not None:
+            strokes = example.strokes.array
+            labels[strokes != 0] = np.where(strokes == BACKGROUND, 0, strokes)[strokes != 0]
+        ordered = np.sort(likeness, axis=1)
+        doubt = 100 * np.exp(-5 * (ordered[:, -1] - ordered[:, -2])).reshape(pyramid.grid.shape).astype(np.float32)
+        point = tuple(pyramid.grid.to_ras([np.unravel_index(doubt.argmax(), doubt.shape)])[0])
+        return Prediction(Volume(labels, pyramid.grid.source_affine, "labels"), doubt, point)
+
+    def structures(self, head: Means) -> list[Structure]:
+        return head.structures
+
+    def describe(self, head: Means) -> str:
+        return f"{len(head.structures)} structures"
+
+    def save(self, head: Means, path: Path) -> None:
+        path.write_text(json.dumps(asdict(head) | {"vectors": head.vectors.tolist()}))
+
+    def load(self, path: Path) -> Means:
+        values = json.loads(path.read_text())
+        structures = [Structure(**(each | {"color": tuple(each["color"])})) for each in values.pop("structures")]
+        return Means(vectors=np.array(values.pop("vectors"), np.float32), structures=structures, **values)

@@ -1,0 +1,76 @@
+"""The core's few-shot heads as the controllers use them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from Vox2VecCore.fewshot.head import Head, HeadClass
+from Vox2VecCore.fewshot.session import HeadSession
+
+from Vox2VecCore.progress import Progress
+from Vox2VecSlicerLib.Heads import BACKGROUND, Example, Prediction, Structure
+from Vox2VecSlicerLib.Strokes import BACKGROUND_COLOR
+
+FULL_DOUBT = 255
+
+
+class CoreHeads:
+    """Keeps the session of the scan that is being painted, so that an update costs only what has changed."""
+
+    def __init__(self) -> None:
+        self._session: HeadSession | None = None
+        self._for: tuple[Any, ...] = ()
+
+    def learn(
+        self, example: Example, structures: Sequence[Structure], method: str, base: Any, progress: Progress
+    ) -> tuple[Head, Prediction]:
+        """See :meth:`Heads.HeadTool.learn`."""
+        if self._session is None or self._for != (example.pyramid, base):
+            self._session = HeadSession(example.pyramid, example.volume(), head=base)
+            self._for = (example.pyramid, base)
+        session = self._session
+        session.method = method
+        session.classes = [
+            HeadClass(BACKGROUND, "Background", BACKGROUND_COLOR, background=True),
+            *(HeadClass(s.label, s.name, s.color, s.terminology) for s in structures),
+        ]
+        found = session.update(example.strokes, progress=progress)
+        assert session.head is not None
+        assert found is not None
+        return session.head, Prediction(
+            found.labels_on_ct(), _percent(found.uncertainty), session.where_to_paint_next()
+        )
+
+    def predict(self, head: Head, example: Example, progress: Progress) -> Prediction:
+        """See :meth:`Heads.HeadTool.predict`."""
+        session = self._session
+        if session is None or session.head is not head or self._for[0] is not example.pyramid:
+            session = HeadSession(example.pyramid, example.volume(), head=head)
+        labels = session.segment(progress=progress)
+        whole = session.predict(progress=progress)
+        return Prediction(labels, _percent(whole.uncertainty), session.where_to_paint_next())
+
+    def structures(self, head: Head) -> list[Structure]:
+        """See :meth:`Heads.HeadTool.structures`."""
+        return [Structure(each.value, each.name, each.colour, each.terminology) for each in head.structures]
+
+    def describe(self, head: Head) -> str:
+        """See :meth:`Heads.HeadTool.describe`."""
+        return head.summary()
+
+    def save(self, head: Head, path: Path) -> None:
+        """See :meth:`Heads.HeadTool.save`."""
+        head.save(path)
+
+    def load(self, path: Path) -> Head:
+        """See :meth:`Heads.HeadTool.load`."""
+        return Head.load(path)
+
+    def forget(self) -> None:
+        """Drop the session of the scan that was painted."""
+        self._session, self._for = None, ()
+
+
+def _percent(uncertainty: np.ndarray) -> np.ndarray:
+    return uncertainty.astype(np.float32) * np.float32(100 / FULL_DOUBT)

@@ -1,0 +1,268 @@
+"""From strokes to a segmentation: a head is trained, its preview shown, and applied when the user says so."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.progress import Progress
+from Vox2VecCore.volume import Volume
+from Vox2VecSlicerLib.Heads import Example, HeadTool, Prediction, Structure
+from Vox2VecSlicerLib.HeadStore import headText, storeHead
+from Vox2VecSlicerLib.Scan import Scan
+from Vox2VecSlicerLib.Segments import (
+    SegmentContent,
+    SegmentWriter,
+    addSegment,
+    newSegmentation,
+    orientedImage,
+    refer,
+    segmentIDs,
+    setSharedLabels,
+)
+from Vox2VecSlicerLib.Signal import Signal
+from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Strokes import Strokes
+from Vox2VecSlicerLib.Views import Views
+from Vox2VecSlicerLib.Worker import Worker
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScene, vtkMRMLSegmentationNode, vtkMRMLVolumeNode
+
+TOPIC = "head"
+REFINEMENT = "head refinement"
+PREVIEW_NAME = "Vox2Vec preview"
+PREVIEW_OPACITY = 0.45
+QUIET_SECONDS = 0.15
+"""How long the strokes have to rest before they are learnt from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What the head says about a scan, not yet applied."""
+
+    scan: Scan
+    prediction: Prediction
+    structures: list[Structure]
+
+
+class FewShot:
+    """Keeps head and preview up to date with the strokes."""
+
+    def __init__(
+        self,
+        scene: "vtkMRMLScene",
+        state: ModuleState,
+        worker: Worker,
+        strokes: Strokes,
+        views: Views,
+        scans: "Callable[[vtkMRMLVolumeNode | None], Scan | None]",
+        tool: HeadTool,
+        onFailed: Callable[[Vox2VecError], None],
+    ) -> None:
+        self.updated = Signal()
+        self.head: Any = None
+        self._base: Any = None
+        self._scene = scene
+        self._state = state
+        self._worker = worker
+        self._strokes = strokes
+        self._views = views
+        self._scans = scans
+        self._tool = tool
+        self._onFailed = onFailed
+        self._preview: Preview | None = None
+        self._node: vtkMRMLSegmentationNode | None = None
+        self._writer: SegmentWriter | None = None
+        self._changedAt: float | None = None
+        strokes.changed.connect(self._onStrokes)
+        state.changed.connect(self._onState)
+
+    @property
+    def preview(self) -> Preview | None:
+        """What is shown and not yet applied."""
+        return self._preview
+
+    @property
+    def previewNode(self) -> "vtkMRMLSegmentationNode | None":
+        """The segmentation that shows the preview; it is not saved."""
+        return self._node if self._node is not None and self._node.GetScene() is self._scene else None
+
+    def tick(self) -> bool:
+        """Learn from the strokes once they rest; returns whether that is still to come."""
+        if self._changedAt is None or not self._state.autoUpdate:
+            return False
+        if time.monotonic() - self._changedAt < QUIET_SECONDS:
+            return True
+        self._changedAt = None
+        if self._strokes.status():
+            self.clearPreview()
+        elif self._scans(self._state.volume) is not None:
+            self.update()
+        return False
+
+    def update(self) -> None:
+        """Train a head from the strokes as they are now and preview it.
+
+        :raises Vox2VecError: if the volume is not embedded or strokes are missing.
+        """
+        scan = self._scans(self._state.volume)
+        if scan is None:
+            raise Vox2VecError("Embed the volume before learning from strokes.")
+        missing = self._strokes.status()
+        if missing:
+            raise Vox2VecError(missing)
+        self._changedAt = None
+        structures = list(self._strokes.structures().values())
+        example = Example(scan.pyramid, self._strokes.labels(scan), scan.source.volume)
+        method, tool, base = self._state.headMethod, self._tool, self._base
+        self._worker.cancel(REFINEMENT)
+
+        def work(progress: Progress) -> tuple[Any, str, Prediction]:
+            head, prediction = tool.learn(example, structures, method, base, progress)
+            return head, headText(tool, head), prediction
+
+        self._worker.submit(
+            TOPIC,
+            "Learning from strokes",
+            work,
+            lambda result: self._learnt(scan, example, *result),
+            self._onFailed,
+        )
+
+    def take(self, head: Any) -> None:
+        """Use a head that was loaded: strokes are added to what it has learnt."""
+        self.head = self._base = head
+
+    def rest(self) -> None:
+        """Wait for the next stroke: what has changed so far was loaded, not painted."""
+        self._changedAt = None
+
+    def show(self, scan: Scan, prediction: Prediction, structures: list[Structure]) -> None:
+        """Show a prediction as preview."""
+        self._preview = Preview(scan, prediction, structures)
+        node = self.previewNode or self._newPreviewNode(scan)
+        refer(node, scan.volumeNode)
+        fillSegmentation(node, scan, prediction.labels, structures)
+        node.GetDisplayNode().SetVisibility(True)
+        if prediction.uncertainty is not None:
+            self._views.fill("uncertainty", scan).setMap(scan, prediction.uncertainty)
+            self._views.update()
+        self.updated.emit()
+
+    def clearPreview(self) -> None:
+        """Drop the preview, and the computation of one."""
+        self._worker.cancel(TOPIC)
+        self._worker.cancel(REFINEMENT)
+        had, self._preview = self._preview is not None, None
+        node, self._node = self.previewNode, None
+        if node is not None:
+            for index in reversed(range(node.GetNumberOfDisplayNodes())):
+                self._scene.RemoveNode(node.GetNthDisplayNode(index))
+            self._scene.RemoveNode(node)
+        self._views.empty("uncertainty")
+        if had:
+            self.updated.emit()
+
+    def apply(self) -> "vtkMRMLSegmentationNode":
+        """Write the preview into the result as the Segment Editor's settings allow; the preview goes.
+
+        :return: the result segmentation.
+        :raises Vox2VecError: if there is no preview or the settings forbid all of it.
+        """
+        preview = self._preview
+        if preview is None or not preview.scan.isCurrent:
+            raise Vox2VecError("There is no preview to apply; paint strokes and wait for it.")
+        volumeNode = preview.scan.volumeNode
+        node = self.result(volumeNode)
+        labels = preview.scan.part.turned(preview.prediction.labels.array)
+        contents = {
+            segmentFor(node, each): SegmentContent(labels == each.label, preview.scan.part.first)
+            for each in preview.structures
+        }
+        self.writer.write(node, volumeNode, contents)
+        self.clearPreview()
+        return node
+
+    def result(self, volumeNode: "vtkMRMLVolumeNode") -> "vtkMRMLSegmentationNode":
+        """The segmentation that results are written to, made on first use."""
+        if self._state.result is None:
+            self._state.result = newSegmentation(self._scene, f"{volumeNode.GetName()} segmentation", volumeNode)
+        return self._state.result
+
+    @property
+    def writer(self) -> SegmentWriter:
+        """Writes into the result with the Segment Editor's settings."""
+        if self._writer is None:
+            self._writer = SegmentWriter(self._scene, self._strokes.editorNode())
+        return self._writer
+
+    def forget(self) -> None:
+        """Drop head, preview and undo states."""
+        self._changedAt = None
+        self.head = self._base = None
+        self.clearPreview()
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+
+    def release(self) -> None:
+        """:meth:`forget`, and no longer follow strokes and parameters."""
+        self.forget()
+        self._strokes.changed.disconnect(self._onStrokes)
+        self._state.changed.disconnect(self._onState)
+
+    def _learnt(self, scan: Scan, example: Example, head: Any, text: str, prediction: Prediction) -> None:
+        """Show the quick preview, then see to the one that follows the edges of the scan."""
+        self.head = head
+        storeHead(self._scene, self._state, text)
+        if not scan.isCurrent:
+            return
+        tool = self._tool
+        self.show(scan, prediction, tool.structures(head))
+        self._worker.submit(
+            REFINEMENT,
+            "Following edges",
+            lambda progress: tool.predict(head, example, progress),
+            lambda refined: self.show(scan, refined, tool.structures(head)) if scan.isCurrent else None,
+            self._onFailed,
+        )
+
+    def _newPreviewNode(self, scan: Scan) -> "vtkMRMLSegmentationNode":
+        node = newSegmentation(self._scene, PREVIEW_NAME, scan.volumeNode)
+        display = node.GetDisplayNode()
+        display.SetOpacity2DFill(PREVIEW_OPACITY)
+        for each in (node, display):
+            each.SetSaveWithScene(False)
+        self._node = node
+        return node
+
+    def _onStrokes(self) -> None:
+        self._changedAt = time.monotonic()
+
+    def _onState(self, name: str) -> None:
+        if name == "volume":
+            self.clearPreview()
+        if name in ("autoUpdate", "headMethod"):
+            self._onStrokes()
+
+
+def segmentFor(node: "vtkMRMLSegmentationNode", structure: Structure) -> str:
+    """The segment of a structure in a segmentation, by its name; made when it is not there yet."""
+    found = node.GetSegmentation().GetSegmentIdBySegmentName(structure.name)
+    return str(found) if found else addSegment(node, structure.name, structure.color, structure.terminology)
+
+
+def fillSegmentation(node: "vtkMRMLSegmentationNode", scan: Scan, labels: Volume, structures: list[Structure]) -> None:
+    """Make a segmentation show the structures of a label map, and no others."""
+    wanted = {segmentFor(node, each): each.label for each in structures}
+    for segmentID in segmentIDs(node):
+        if segmentID not in wanted:
+            node.GetSegmentation().RemoveSegment(segmentID)
+    for structure, segmentID in zip(structures, wanted, strict=True):
+        node.GetSegmentation().GetSegment(segmentID).SetColor(*structure.color)
+    values = scan.part.turned(labels.array)
+    setSharedLabels(node, orientedImage(np.asarray(values), scan.part.first, scan.volumeNode), wanted)

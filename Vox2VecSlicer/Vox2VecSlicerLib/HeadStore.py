@@ -1,0 +1,53 @@
+"""A trained head inside the scene: as text in a node, so that it is saved and loaded with everything else."""
+
+import base64
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from Vox2VecCore.errors import ModelError
+from Vox2VecSlicerLib.Heads import HeadTool
+from Vox2VecSlicerLib.State import ModuleState
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScene
+
+NODE_NAME = "Vox2Vec head"
+FILE_NAME = "head.safetensors"
+
+
+def headText(tool: HeadTool, head: Any) -> str:
+    """A head as text. For the worker: it takes a moment."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILE_NAME
+        tool.save(head, path)
+        return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
+def storeHead(scene: "vtkMRMLScene", state: ModuleState, text: str) -> None:
+    """Keep the text of a head in the scene's head node, made on first use."""
+    node = state.head
+    if node is None:
+        node = scene.AddNewNodeByClass("vtkMRMLTextNode", NODE_NAME)
+        node.SetForceCreateStorageNode(True)
+        state.head = node
+    if node.GetText() != text:
+        node.SetText(text)
+
+
+def storedHead(state: ModuleState, tool: HeadTool) -> Any:
+    """The head in the scene, or ``None``.
+
+    :raises ModelError: if it is damaged or of another version.
+    """
+    node = state.head
+    if node is None or not node.GetText():
+        return None
+    try:
+        content = base64.b64decode(node.GetText(), validate=True)
+    except ValueError as error:
+        raise ModelError("The head that was saved with this scene is damaged; train it again.") from error
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FILE_NAME
+        path.write_bytes(content)
+        return tool.load(path)

@@ -1,0 +1,96 @@
+"""What a few-shot head has to offer, and the core's heads behind it.
+
+The controllers know only :class:`HeadTool`; tests and other tools may bring their own.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from Vox2VecCore.progress import Progress
+from Vox2VecCore.volume import Volume
+
+if TYPE_CHECKING:
+    from Vox2VecCore.pyramid import FeaturePyramid
+
+BACKGROUND = 1
+"""Label of strokes that say "not a structure"; 0 is unlabelled, structures count from 2."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A class of a head.
+
+    :param label: its value in strokes and in label maps.
+    :param color: red, green, blue from 0 to 1.
+    :param terminology: as Slicer writes it into segments, or an empty string.
+    """
+
+    label: int
+    name: str
+    color: tuple[float, float, float]
+    terminology: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a head says about a scan.
+
+    :param labels: label map on the scan's own grid; 0 where there is no structure.
+    :param uncertainty: (X, Y, Z) on the embedding's grid, 0 to 100; ``None`` if the head has none.
+    :param next_ras: where a further stroke would help most, in the scan's space.
+    """
+
+    labels: Volume
+    uncertainty: NDArray[np.float32] | None = None
+    next_ras: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A scan with strokes.
+
+    :param strokes: labels on the scan's own grid, 0 where there is no stroke; ``None`` for no strokes at all.
+    :param volume: gives the scan itself; it is copied then, so this is for the worker.
+    """
+
+    pyramid: "FeaturePyramid"
+    strokes: Volume | None
+    volume: Callable[[], Volume]
+
+
+class HeadTool(Protocol):
+    """Trains, applies and keeps heads. Everything but reading structures is called in the worker."""
+
+    def learn(
+        self, example: Example, structures: Sequence[Structure], method: str, base: Any, progress: Progress
+    ) -> tuple[Any, Prediction]:
+        """A head from the strokes in a scan, and quickly what it says about that scan.
+
+        :param base: a head that was loaded; what it has learnt counts, too. ``None`` for none.
+        """
+        ...
+
+    def predict(self, head: Any, example: Example, progress: Progress) -> Prediction:
+        """The segmentation of a scan as well as the head can; its strokes stay as they are."""
+        ...
+
+    def structures(self, head: Any) -> list[Structure]:
+        """The classes of a head, without background."""
+        ...
+
+    def describe(self, head: Any) -> str:
+        """One line for people: method, scans, classes."""
+        ...
+
+    def save(self, head: Any, path: Path) -> None:
+        """Write a head file."""
+        ...
+
+    def load(self, path: Path) -> Any:
+        """Read a head file."""
+        ...

@@ -1,0 +1,99 @@
+"""The foreground layer of the slice views: ours while the module is used, the user's own again afterwards."""
+
+from typing import TYPE_CHECKING, Any
+
+import slicer
+
+from Vox2VecSlicerLib.Observers import Observers
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScene, vtkMRMLSliceCompositeNode, vtkMRMLSliceNode, vtkMRMLVolumeNode
+
+
+def compositeNodes(scene: "vtkMRMLScene", background: "vtkMRMLVolumeNode | None" = None) -> list[Any]:
+    """The slice views' layers; those with a certain background, or all."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", scene)
+    return [n for n in nodes if background is None or n.GetBackgroundVolumeID() == background.GetID()]
+
+
+def sliceNodesShowing(scene: "vtkMRMLScene", volume: "vtkMRMLVolumeNode") -> list[Any]:
+    """The slice views that have a volume in their background."""
+    names = {node.GetLayoutName() for node in compositeNodes(scene, volume)}
+    return [node for node in slicer.util.getNodesByClass("vtkMRMLSliceNode", scene) if node.GetLayoutName() in names]
+
+
+def shownIn(scene: "vtkMRMLScene", sliceNode: "vtkMRMLSliceNode | None") -> Any:
+    """The volume in the background of a slice view, or ``None``."""
+    for node in [] if sliceNode is None else compositeNodes(scene):
+        if node.GetLayoutName() == sliceNode.GetLayoutName():
+            return scene.GetNodeByID(node.GetBackgroundVolumeID() or "")
+    return None
+
+
+class ForegroundLayers:
+    """Shows overlays in front of volumes and remembers what was there before.
+
+    The scene is saved with the user's own foreground: the overlays are not part of it.
+    """
+
+    def __init__(self, scene: "vtkMRMLScene") -> None:
+        self._scene = scene
+        self._before: dict[str, tuple[str | None, float]] = {}
+        self._shown: dict[str, tuple[str, float]] = {}
+        self._observers = Observers()
+        self._observers.add(scene, scene.StartSaveEvent, lambda *_: self._takeOff())
+        self._observers.add(scene, scene.EndSaveEvent, lambda *_: self._putOn())
+
+    def show(self, overlay: "vtkMRMLVolumeNode", volume: "vtkMRMLVolumeNode", opacity: float) -> int:
+        """Put an overlay in front of a volume, in every view that shows it; returns the number of views."""
+        nodes = compositeNodes(self._scene, volume)
+        for node in nodes:
+            self._remember(node)
+            self._shown[node.GetID()] = (overlay.GetID(), opacity)
+            _setForeground(node, overlay.GetID(), opacity)
+        return len(nodes)
+
+    def hide(self, overlay: "vtkMRMLVolumeNode | None" = None) -> None:
+        """Give the views their former foreground back: those that show an overlay, or all."""
+        for compositeID, (overlayID, _) in list(self._shown.items()):
+            if overlay is not None and overlayID != overlay.GetID():
+                continue
+            self._restore(compositeID, overlayID)
+            del self._shown[compositeID]
+            self._before.pop(compositeID, None)
+
+    def release(self) -> None:
+        """Former foregrounds back, observers gone."""
+        self.hide()
+        self._observers.remove()
+
+    def _remember(self, node: "vtkMRMLSliceCompositeNode") -> None:
+        current, ours = node.GetForegroundVolumeID(), self._shown.get(node.GetID())
+        if ours is None or current != ours[0]:  # what the user has chosen meanwhile counts, too
+            self._before[node.GetID()] = (current, node.GetForegroundOpacity())
+
+    def _restore(self, compositeID: str, overlayID: str) -> None:
+        node = self._scene.GetNodeByID(compositeID)
+        if node is None or node.GetForegroundVolumeID() != overlayID:
+            return
+        former, opacity = self._before.get(compositeID, (None, 0.0))
+        if former is not None and self._scene.GetNodeByID(former) is None:
+            former, opacity = None, 0.0
+        _setForeground(node, former, opacity)
+
+    def _takeOff(self) -> None:
+        for compositeID, (overlayID, _) in self._shown.items():
+            self._restore(compositeID, overlayID)
+
+    def _putOn(self) -> None:
+        for compositeID, (overlayID, opacity) in self._shown.items():
+            node = self._scene.GetNodeByID(compositeID)
+            if node is not None:
+                _setForeground(node, overlayID, opacity)
+
+
+def _setForeground(node: "vtkMRMLSliceCompositeNode", volumeID: str | None, opacity: float) -> None:
+    wasModifying = node.StartModify()
+    node.SetForegroundVolumeID(volumeID)
+    node.SetForegroundOpacity(opacity)
+    node.EndModify(wasModifying)

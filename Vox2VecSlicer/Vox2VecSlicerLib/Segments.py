@@ -1,0 +1,327 @@
+"""Segments and voxels: which voxels of a volume a segment holds, and writing voxels into segments.
+
+Writing goes through Slicer's own segment editor logic, so it heeds the masking and overwrite settings that the user
+has made in the Segment Editor, and can be undone.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+import vtk
+from numpy.typing import NDArray
+from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from Vox2VecCore.errors import Vox2VecError
+from Vox2VecSlicerLib import Geometry
+
+if TYPE_CHECKING:
+    from slicer import (
+        vtkMRMLScene,
+        vtkMRMLSegmentationNode,
+        vtkMRMLSegmentEditorNode,
+        vtkMRMLVolumeNode,
+        vtkOrientedImageData,
+    )
+
+BINARY_LABELMAP = "Binary labelmap"
+ON_GRID = 1e-3
+"""Segments whose voxels lie within this many voxels of the volume's own need no resampling."""
+
+
+def newSegmentation(scene: "vtkMRMLScene", name: str, volumeNode: "vtkMRMLVolumeNode") -> "vtkMRMLSegmentationNode":
+    """A segmentation on the grid of a volume, which it refers to (DICOM export needs that), under its transform."""
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.GetSegmentation().SetSourceRepresentationName(BINARY_LABELMAP)
+    refer(node, volumeNode)
+    return node
+
+
+def refer(segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> None:
+    """Put a segmentation under a volume's transform and on its grid.
+
+    In this order: the geometry that is kept, and that files are written in, depends on the transforms of both.
+    """
+    segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+    segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+
+
+def align(segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> bool:
+    """Bring a segmentation under the parent transform of a volume; its segments stay where they are in the world.
+
+    Painting into a segmentation under another transform than its volume's puts voxels in the wrong place without a
+    word (the volume's transform is applied twice).
+
+    :return: whether anything had to be changed.
+    """
+    own, wanted = segmentationNode.GetParentTransformNode(), volumeNode.GetParentTransformNode()
+    if own is wanted:
+        return False
+    if hasVoxels(segmentationNode):
+        transform = vtk.vtkGeneralTransform()
+        slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(own, wanted, transform)
+        if Geometry.isLinear(segmentationNode) and Geometry.isLinear(volumeNode):
+            matrix = vtk.vtkMatrix4x4()
+            slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(own, wanted, matrix)
+            transform = vtk.vtkTransform()
+            transform.SetMatrix(matrix)
+        segmentationNode.ApplyTransform(transform)
+    refer(segmentationNode, volumeNode)
+    return True
+
+
+def segmentIDs(segmentationNode: "vtkMRMLSegmentationNode") -> list[str]:
+    """Segments in their order."""
+    segmentation = segmentationNode.GetSegmentation()
+    return [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
+
+
+def addSegment(
+    segmentationNode: "vtkMRMLSegmentationNode", name: str, color: tuple[float, float, float], terms: str = ""
+) -> str:
+    """A new, empty segment; returns its ID.
+
+    :param terms: terminology as Slicer writes it into segments.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    segmentID = str(segmentation.AddEmptySegment(segmentation.GenerateUniqueSegmentID(name), name, color))
+    if terms:
+        segmentation.GetSegment(segmentID).SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), terms)
+    return segmentID
+
+
+def tag(segment: Any, name: str) -> str:
+    """A tag of a segment, empty when it has none."""
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(name, value) else ""
+
+
+def terminology(segment: Any) -> str:
+    """Terminology of a segment as Slicer writes it."""
+    return tag(segment, slicer.vtkSegment.GetTerminologyEntryTagName())
+
+
+def hasVoxels(segmentationNode: "vtkMRMLSegmentationNode", segmentID: str | None = None) -> bool:
+    """Whether a segment, or any, holds a voxel."""
+    wanted = segmentIDs(segmentationNode) if segmentID is None else [segmentID]
+    return any(len(_stored(segmentationNode, each)[0]) for each in wanted)
+
+
+def segmentVoxels(
+    segmentationNode: "vtkMRMLSegmentationNode", segmentID: str, volumeNode: "vtkMRMLVolumeNode"
+) -> NDArray[np.int64]:
+    """Voxels (n, 3) of a volume, as (i, j, k), that a segment holds.
+
+    Only the box that the segment occupies is looked at. The segmentation has to be under the volume's transform
+    (:func:`align`).
+    """
+    stored, toLocal = _stored(segmentationNode, segmentID)
+    if len(stored) == 0:
+        return stored
+    toVolume = np.linalg.inv(Geometry.ijkToLocal(volumeNode)) @ toLocal
+    shape = np.array(volumeNode.GetImageData().GetDimensions())
+    shift = np.rint(toVolume[:3, 3])
+    corners = np.stack([stored.min(axis=0), stored.max(axis=0)])
+    moved = corners @ toVolume[:3, :3].T + toVolume[:3, 3]
+    if np.abs(moved - corners - shift).max() < ON_GRID:
+        voxels = stored + shift.astype(np.int64)
+        return voxels[((voxels >= 0) & (voxels < shape)).all(axis=1)]
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentID, volumeNode)
+    return np.argwhere(array)[:, ::-1].astype(np.int64)
+
+
+def orientedImage(
+    labels: NDArray, first: tuple[int, int, int], volumeNode: "vtkMRMLVolumeNode"
+) -> "vtkOrientedImageData":
+    """Labels (i, j, k) of a box of a volume's voxels as an image in the volume's own space.
+
+    :param first: voxel of the volume that is the first of the box.
+    """
+    image = slicer.vtkOrientedImageData()
+    image.SetImageToWorldMatrix(Geometry.toVtk(Geometry.ijkToLocal(volumeNode)))
+    image.SetExtent(*(int(v) for a, n in zip(first, labels.shape, strict=True) for v in (a, a + n - 1)))
+    values = numpy_to_vtk(np.ascontiguousarray(labels.T).astype(np.uint8).ravel(), deep=True)
+    image.GetPointData().SetScalars(values)
+    return image
+
+
+def _stored(segmentationNode: "vtkMRMLSegmentationNode", segmentID: str) -> tuple[NDArray[np.int64], NDArray]:
+    """Voxels (n, 3) of a segment in its own labelmap, and the way from there to the segmentation's space (4, 4)."""
+    segment = segmentationNode.GetSegmentation().GetSegment(segmentID)
+    image = None if segment is None else segment.GetRepresentation(BINARY_LABELMAP)
+    scalars = None if image is None else image.GetPointData().GetScalars()
+    if scalars is None or scalars.GetNumberOfTuples() == 0:
+        return np.zeros((0, 3), np.int64), np.eye(4)
+    x, _, y, _, z, _ = image.GetExtent()
+    labels = vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
+    matrix = vtk.vtkMatrix4x4()
+    image.GetImageToWorldMatrix(matrix)
+    voxels = np.argwhere(labels == segment.GetLabelValue())[:, ::-1] + (x, y, z)
+    return voxels.astype(np.int64), Geometry.toNumpy(matrix)
+
+
+@dataclass(frozen=True)
+class SegmentContent:
+    """What a segment is to hold.
+
+    :param mask: true in the segment, for a box (i, j, k) of the volume's voxels.
+    :param first: voxel of the volume that is the first of the box.
+    """
+
+    mask: NDArray[np.bool_]
+    first: tuple[int, int, int]
+
+
+def setSharedLabels(
+    segmentationNode: "vtkMRMLSegmentationNode", image: "vtkOrientedImageData", segments: dict[str, int]
+) -> None:
+    """Give segments their voxels in one shared labelmap, whatever they held before, without masking or undo.
+
+    :param segments: label of every segment.
+    """
+    segmentation = segmentationNode.GetSegmentation()
+    for segmentID, label in segments.items():
+        segment = segmentation.GetSegment(segmentID)
+        segment.SetLabelValue(label)
+        segment.AddRepresentation(BINARY_LABELMAP, image)
+    segmentation.InvokeEvent(segmentation.SourceRepresentationModified)
+    segmentationNode.Modified()
+
+
+class SegmentWriter:
+    """Writes into segments as the Segment Editor would, with its settings, and undoes it.
+
+    :param settings: the user's segment editor node: masking, editable intensities, overwriting.
+    """
+
+    def __init__(self, scene: "vtkMRMLScene", settings: "vtkMRMLSegmentEditorNode | None" = None) -> None:
+        self._scene = scene
+        self._settings = settings
+        self._node: Any = None
+        self._logic = slicer.vtkSlicerSegmentEditorLogic()
+        self._logic.SetMRMLScene(scene)
+        self._logic.SetMaximumNumberOfUndoStates(10)
+
+    def write(
+        self,
+        segmentationNode: "vtkMRMLSegmentationNode",
+        volumeNode: "vtkMRMLVolumeNode",
+        contents: "dict[str, SegmentContent]",
+    ) -> None:
+        """Make segments hold what is given, as far as the settings allow it; one step for undo.
+
+        :raises Vox2VecError: if the settings mask by a segment that the segmentation does not have.
+        """
+        align(segmentationNode, volumeNode)
+        self._prepare(segmentationNode, volumeNode)
+        self._logic.SaveStateForUndo()
+        for segmentID, content in contents.items():
+            self._node.SetSelectedSegmentID(segmentID)
+            self._checkMasks()
+            self._logic.ModifySegmentByLabelmap(
+                segmentationNode,
+                segmentID,
+                self._modifier(segmentationNode, segmentID, volumeNode, content),
+                self._logic.ModificationModeSet,
+                False,
+                False,
+            )
+
+    def undo(self) -> None:
+        """Back to before the last :meth:`write`."""
+        self._logic.Undo()
+
+    def redo(self) -> None:
+        """Undo :meth:`undo`."""
+        self._logic.Redo()
+
+    @property
+    def canUndo(self) -> bool:
+        """Whether there is something to undo."""
+        return bool(self._logic.CanUndo())
+
+    @property
+    def canRedo(self) -> bool:
+        """Whether there is something to redo."""
+        return bool(self._logic.CanRedo())
+
+    def forget(self) -> None:
+        """Drop the undo states, which are copies of segmentations."""
+        self._logic.ClearUndoState()
+        if self._node is not None and self._node.GetScene() is not None:
+            self._node.SetAndObserveSegmentationNode(None)
+            self._node.SetAndObserveSourceVolumeNode(None)
+
+    def release(self) -> None:
+        """Take the writer's own node out of the scene."""
+        self.forget()
+        self._logic.SetSegmentEditorNode(None)
+        if self._node is not None and self._node.GetScene() is not None:
+            self._scene.RemoveNode(self._node)
+        self._node = None
+
+    def _prepare(self, segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> None:
+        """The writer's own editor node gets the user's settings: theirs edits the strokes, ours the result."""
+        if self._node is None or self._node.GetScene() is None:
+            self._node = slicer.vtkMRMLSegmentEditorNode()
+            self._node.SetSingletonTag("Vox2VecWriter")
+            self._node.SetHideFromEditors(True)
+            self._node.SetSaveWithScene(False)
+            self._node = self._scene.AddNode(self._node)
+            self._logic.SetSegmentEditorNode(self._node)
+        node, settings = self._node, self._settings
+        if node.GetSegmentationNode() is not segmentationNode:
+            self._logic.ClearUndoState()
+        node.SetAndObserveSegmentationNode(segmentationNode)
+        node.SetAndObserveSourceVolumeNode(volumeNode)
+        if settings is None:
+            node.SetOverwriteMode(node.OverwriteNone)
+            return
+        node.SetOverwriteMode(settings.GetOverwriteMode())
+        node.SetSourceVolumeIntensityMask(settings.GetSourceVolumeIntensityMask())
+        node.SetSourceVolumeIntensityMaskRange(settings.GetSourceVolumeIntensityMaskRange())
+        node.SetMaskMode(settings.GetMaskMode())
+        if settings.GetMaskMode() == slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment:
+            node.SetMaskSegmentID(self._maskSegment(segmentationNode))
+
+    def _checkMasks(self) -> None:
+        """The editor logic writes nothing, without a word, when it cannot make its masks."""
+        masked = self._node.GetMaskMode() != slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+        if masked and not self._logic.UpdateMaskLabelmap():
+            raise Vox2VecError("The Segment Editor's editable area cannot be used here; set it to 'Everywhere'.")
+        if self._node.GetSourceVolumeIntensityMask() and not self._logic.UpdateAlignedSourceVolume():
+            raise Vox2VecError("The Segment Editor's editable intensity range cannot be used here; switch it off.")
+
+    def _maskSegment(self, segmentationNode: "vtkMRMLSegmentationNode") -> str:
+        """The segment to stay inside of: chosen in the strokes, meant by its name in the result."""
+        wanted = self._settings.GetMaskSegmentID() or ""
+        chosenIn = self._settings.GetSegmentationNode()
+        if chosenIn is segmentationNode and wanted in segmentIDs(segmentationNode):
+            return wanted
+        segment = None if chosenIn is None else chosenIn.GetSegmentation().GetSegment(wanted)
+        name = wanted if segment is None else segment.GetName()
+        found = segmentationNode.GetSegmentation().GetSegmentIdBySegmentName(name)
+        if not found:
+            raise Vox2VecError(
+                f"The Segment Editor is set to edit inside segment '{name}' only, and {segmentationNode.GetName()} has "
+                "no segment of that name; choose another editable area."
+            )
+        return str(found)
+
+    def _modifier(
+        self,
+        segmentationNode: "vtkMRMLSegmentationNode",
+        segmentID: str,
+        volumeNode: "vtkMRMLVolumeNode",
+        content: SegmentContent,
+    ) -> "vtkOrientedImageData":
+        """The content on the whole volume: outside of what is written, the segment is as it was."""
+        shape = volumeNode.GetImageData().GetDimensions()
+        labels = np.zeros(shape, np.uint8, order="F")
+        old = segmentVoxels(segmentationNode, segmentID, volumeNode)
+        labels[tuple(old.T)] = 1
+        box = tuple(slice(a, a + n) for a, n in zip(content.first, content.mask.shape, strict=True))
+        labels[box] = content.mask
+        return orientedImage(labels, (0, 0, 0), volumeNode)

@@ -1,0 +1,85 @@
+"""What is here: models, device, cache. Nothing below imports PyTorch before it is asked for it."""
+
+import importlib.util
+import sys
+from typing import TYPE_CHECKING
+
+from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.model import list_models, load_model
+from Vox2VecCore.progress import Progress
+
+if TYPE_CHECKING:
+    from Vox2VecCore.cache import PyramidCache
+
+
+def models() -> list[str]:
+    """Models that can be chosen by name, shipped ones first."""
+    return [model.directory.name for model in list_models()]
+
+
+def checkModel(nameOrFolder: str) -> str | None:
+    """Why a model cannot be used, in one sentence, or ``None``. Its weights are read only when it is used."""
+    try:
+        model = load_model(nameOrFolder)
+    except Vox2VecError as error:
+        return str(error)
+    if not (model.directory / "model.safetensors").is_file():
+        return f"{model.directory}: the weights are missing; fetch or import the model again."
+    return None
+
+
+def fetchModel(name: str, progress: Progress) -> None:
+    """Download a published model. For the worker."""
+    from Vox2VecCore.model_fetch import fetch_model
+
+    fetch_model(name, progress=progress)
+
+
+def torchInstalled() -> bool:
+    """Whether PyTorch can be imported; does not import it."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def describeDevice(device: str, engine: str) -> tuple[str, bool]:
+    """What would compute: one line for people, and whether it is a GPU. For the worker: imports PyTorch.
+
+    :raises EngineError: if the choice is not available here.
+    """
+    import torch
+
+    from Vox2VecCore.engines import choose
+
+    device, engine = choose(device, engine)  # type: ignore[arg-type]
+    if device == "cuda":
+        found = torch.cuda.get_device_properties(0)
+        return f"{found.name}, {found.total_memory / 2**30:.0f} GB, {_engineName(engine)}", True
+    if device == "mps":
+        return f"Apple GPU, {_engineName(engine)}", True
+    return f"CPU, {torch.get_num_threads()} threads, {_engineName(engine)}", False
+
+
+def _engineName(engine: str) -> str:
+    return {"openvino": "OpenVINO", "torch": "PyTorch"}[engine]
+
+
+def releaseDeviceMemory() -> None:
+    """Give back what PyTorch keeps of the GPU's memory, if it was ever used."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def cacheBytes() -> int:
+    """Size of the embedding cache on disk."""
+    return sum(entry.bytes for entry in _cache().entries())
+
+
+def clearCache() -> int:
+    """Empty the embedding cache; returns the bytes freed."""
+    return _cache().clear()
+
+
+def _cache() -> "PyramidCache":
+    from Vox2VecCore.cache import PyramidCache
+
+    return PyramidCache()

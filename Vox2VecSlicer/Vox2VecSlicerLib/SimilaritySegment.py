@@ -1,0 +1,68 @@
+"""From a similarity map to a segment: what is above the threshold and connected to a point."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from Vox2VecCore.errors import PointError
+from Vox2VecCore.progress import Progress
+from Vox2VecSlicerLib.Segments import SegmentContent
+from Vox2VecSlicerLib.Volumes import Part
+
+if TYPE_CHECKING:
+    from Vox2VecCore.grid import ModelGrid
+
+
+def connectedContent(
+    grid: "ModelGrid", values: NDArray[np.float32], part: Part, point: NDArray, threshold: float, progress: Progress
+) -> SegmentContent:
+    """What of a map is at least ``threshold`` and connected to a point, on the scan's own voxels. For the worker.
+
+    :param values: percentiles (X, Y, Z) on the grid.
+    :param point: in the scan's space.
+    :return: the smallest box around it.
+    :raises PointError: if the point itself lies below the threshold or outside the scan.
+    """
+    from scipy import ndimage
+
+    neighbours = np.ones((3, 3, 3), bool)
+    voxel = tuple(grid.nearest_voxels([point])[0])
+    if values[voxel] < threshold:
+        raise PointError(
+            f"The chosen point is at percentile {values[voxel]:.1f}, below the threshold of {threshold:.1f}; lower the "
+            "threshold or choose a point that is coloured."
+        )
+    progress.step("Finding what is connected", 0, 2)
+    groups, _ = ndimage.label(values >= threshold, neighbours)
+    near = ndimage.binary_dilation(groups == groups[voxel], neighbours)
+    progress.step("Finding what is connected", 1, 2)
+    # Interpolated on the scan's own voxels the border is smooth; the grid says which voxels may belong.
+    fine = (grid.to_source(values) >= threshold) & grid.to_source(near, nearest=True).astype(bool)
+    source = np.rint(np.array(grid.ras_to_source @ np.append(point, 1.0))[:3]).astype(int)
+    source = np.clip(source, 0, np.array(grid.source_shape) - 1)
+    box = ndimage.find_objects(fine.astype(np.uint8))
+    if not box:
+        raise PointError("Nothing is connected to the chosen point; lower the threshold.")
+    labels, _ = ndimage.label(fine[box[0]], neighbours)
+    inside = source - [s.start for s in box[0]]
+    here = 0
+    if ((inside >= 0) & (inside < labels.shape)).all():
+        here = labels[tuple(inside)]
+    if not here:  # the point lies between voxels of the border: the largest piece is meant
+        here = int(np.bincount(labels.ravel())[1:].argmax()) + 1
+    whole = np.zeros(grid.source_shape, bool, order="F")
+    whole[box[0]] = labels == here
+    progress.step("Finding what is connected", 2, 2)
+    return cropped(part.turned(whole), part.first)
+
+
+def cropped(mask: NDArray[np.bool_], first: tuple[int, int, int]) -> SegmentContent:
+    """The smallest box with all true voxels of a mask whose first voxel is ``first``."""
+    ranges = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        ranges.append((int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1))
+    (a, b), (c, d), (e, f) = ranges
+    i, j, k = first
+    return SegmentContent(mask[a:b, c:d, e:f], (i + a, j + c, k + e))
