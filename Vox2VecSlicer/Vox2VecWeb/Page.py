@@ -41,6 +41,7 @@ class Page:
 
         index = (Path(vue3.www) / "index.html").read_text(encoding="utf-8")
         index = index.replace("trame is built by Kitware", TITLE).replace("logo.png", "vox2vec/icon.svg")
+        index = index.replace("<html ", '<html data-session-manager-url="session" ')
         loading = (FOLDER / "loading.html").read_text(encoding="utf-8")
 
         def answer(text: str) -> Callable[[web.Request], Any]:
@@ -49,7 +50,16 @@ class Page:
 
             return handler
 
-        return [web.get("/index.html", answer(index)), web.get("/loading.tpl", answer(loading))]
+        async def session(request: web.Request) -> web.Response:
+            """Where the client finds its WebSocket; it would look for a launcher elsewhere and complain."""
+            scheme = "wss" if request.scheme == "https" else "ws"
+            return web.json_response({"sessionURL": f"{scheme}://{request.host}/ws", "secret": "wslink-secret"})
+
+        return [
+            web.get("/index.html", answer(index)),
+            web.get("/loading.tpl", answer(loading)),
+            web.post("/session", session),
+        ]
 
     def show(self, **values: Any) -> None:
         """Change what the page shows; what is shown already is not sent again."""

@@ -234,6 +234,8 @@ class Viewer:
     # Looking
 
     def _setLayout(self, layout: str) -> None:
+        if layout in ("rows", *TARGET_VIEWS) and self.session.state.target is None:
+            raise ValueError("Open a follow-up scan for two rows.")
         if layout not in (*LAYOUTS, *SOURCE_VIEWS, *TARGET_VIEWS, "ThreeD"):
             raise ValueError(f"There is no layout {layout}.")
         self.viewports.setLayout(layout)

@@ -1,6 +1,6 @@
 """The windows of the page: three slice views of the scan, three of the follow-up, and a 3D view."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from vtkmodules.vtkCommonCore import vtkCommand
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 
 THREE_D = "ThreeD"
-NAMES = {"Axial": "A", "Sagittal": "S", "Coronal": "C"}
 ORIENTATIONS = ("Axial", "Sagittal", "Coronal")  # in the order of SOURCE_VIEWS
 COLORS = {"Axial": "#F34A33", "Sagittal": "#EDD54C", "Coronal": "#6EB04B"}
 LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))  # towards smaller and larger RAS coordinates
@@ -162,12 +161,9 @@ class Viewports:
             blur_fps=FRAMES_PER_SECOND,
             interactive_quality=JPEG_QUALITY,
         )
+        self._callbacks = onClick, onWindow
         self.slices: dict[str, SliceWindow] = {}
-        for names in (SOURCE_VIEWS, TARGET_VIEWS):
-            for name, orientation in zip(names, ORIENTATIONS, strict=True):
-                definition = ViewLayoutDefinition.slice_view(orientation, label=name, color=COLORS[orientation])
-                view = manager.create_view(definition)
-                self.slices[name] = SliceWindow(view, onClick, onWindow)
+        self._add(SOURCE_VIEWS)
         self.threeD = manager.create_view(
             ViewLayoutDefinition.threed_view(name=THREE_D, background_color=("#000000", "#000000"))
         )
@@ -175,13 +171,22 @@ class Viewports:
         self.crosshair = application.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
         self.setLayout("four")
 
+    def _add(self, names: Sequence[str]) -> None:
+        for name, orientation in zip(names, ORIENTATIONS, strict=True):
+            definition = ViewLayoutDefinition.slice_view(orientation, label=name, color=COLORS[orientation])
+            self.slices[name] = SliceWindow(self._manager.create_view(definition), *self._callbacks)
+
     def setLayout(self, layout: str) -> None:
         """``four``, ``rows``, or the name of a single view: what is not shown is not drawn."""
         shown = {"four": [*SOURCE_VIEWS, THREE_D], "rows": [*SOURCE_VIEWS, *TARGET_VIEWS]}.get(layout, [layout])
         self._manager.set_current_view_ids(shown)
 
     def setBackground(self, volumeNode: Any, target: bool = False) -> None:
-        """Show a scan in its three views, fitted."""
+        """Show a scan in its three views, fitted. Those of the follow-up are made when they are first needed."""
+        if target and TARGET_VIEWS[0] not in self.slices:
+            if volumeNode is None:
+                return
+            self._add(TARGET_VIEWS)
         for name in TARGET_VIEWS if target else SOURCE_VIEWS:
             view = self.slices[name].view
             view.set_background_volume_id(volumeNode.GetID() if volumeNode is not None else None)
@@ -199,7 +204,7 @@ class Viewports:
     def jump(self, world: Any, names: Any, besides: str | None = None) -> None:
         """Let views show a point of the world, without moving what they show sideways."""
         for name in names:
-            if name != besides:
+            if name != besides and name in self.slices:
                 self.slices[name].node.JumpSliceByOffsetting(*(float(v) for v in world))
 
     def scroll(self, name: str, steps: int) -> None:
