@@ -7,9 +7,9 @@ DATA := .data
 DEMO_CT := $(DATA)/demo_ct.nii.gz
 CT ?= $(DEMO_CT)
 
-.PHONY: help install demo test lint bench clean
+.PHONY: help install demo view test lint bench clean
 help:
-	@echo "make install | demo [CT=scan.nii.gz] | test | lint | bench | clean"
+	@echo "make install | demo [CT=scan.nii.gz] | view [CT=scan.nii.gz] | test | lint | bench | clean"
 
 install: $(READY)
 
@@ -26,8 +26,13 @@ $(DEMO_CT): | $(READY)
 demo: $(READY) $(if $(filter $(DEMO_CT),$(CT)),$(DEMO_CT))
 	$(BIN)/python Resources/demo.py "$(CT)" --out demo
 
+view: $(READY) $(if $(filter $(DEMO_CT),$(CT)),$(DEMO_CT))
+	$(BIN)/vox2vec view "$(CT)"
+
+# Singletons of Slicer's libraries live as long as a process: the layers over them run in processes of their own.
 test: $(READY) $(DEMO_CT)
-	$(BIN)/python -m pytest Testing
+	$(BIN)/python -m pytest Testing --ignore=Testing/browser
+	$(BIN)/python -m pytest Testing/browser
 
 lint: $(READY)
 	$(BIN)/ruff check .

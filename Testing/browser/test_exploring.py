@@ -17,7 +17,7 @@ def test_a_click_shows_where_it_looks_alike(tab: Tab) -> None:
     [point] = tab.get("points")
     assert point["positive"]
     np.testing.assert_allclose(point["ras"], ras, atol=0.8)
-    tab.move("Red", 0.1, 0.1)
+    tab.move("Red", 0.4, 0.4)
     tab.move("Red", *VERTEBRA)
     tab.until("get('readout').similarity > 99.5")
     slices = tab.get("slices")
@@ -51,7 +51,7 @@ def test_negative_points_take_away(tab: Tab) -> None:
     tab.page.keyboard.up("Shift")
     tab.until("get('points').length === 2")
     assert [p["positive"] for p in tab.get("points")] == [True, False]
-    tab.move("Red", 0.2, 0.2)
+    tab.move("Red", 0.4, 0.4)
     tab.move("Red", *away)
     assert before is not None
     tab.page.locator("#points li:nth-child(2) [aria-label=Remove]").click()

@@ -42,6 +42,7 @@ class Readout:
         shown = self._session.similarityAt(world) if node is state.volume else None
         return {
             "view": view,
+            "at": self._viewports.cursorShare(),
             "place": placeText(world),
             "ras": [round(v, 2) for v in world],
             "hu": f"{intensity:.0f} HU",

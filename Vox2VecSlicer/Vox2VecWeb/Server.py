@@ -102,7 +102,7 @@ def run(options: Options, announce: Callable[[str], Any]) -> None:
 
     try:
         asyncio.run(serve())
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):  # aiohttp ends with the latter when it is told to stop
         pass
     finally:
         if viewer:

@@ -239,7 +239,7 @@ class Viewer:
         if layout not in (*LAYOUTS, *SOURCE_VIEWS, *TARGET_VIEWS, "ThreeD"):
             raise ValueError(f"There is no layout {layout}.")
         self.viewports.setLayout(layout)
-        self.page.show(layout=layout)
+        self.page.show(slices=self.viewports.status(), layout=layout)
 
     def _setWindow(self, name: str) -> None:
         width, level = Scans.WINDOWS.get(name, Scans.WINDOWS["Soft tissue"])

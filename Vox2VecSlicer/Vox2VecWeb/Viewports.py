@@ -230,6 +230,14 @@ class Viewports:
         node = self.crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0])
         return None if node is None else (node.GetLayoutName(), (world[0], world[1], world[2]))
 
+    def cursorShare(self) -> list[float]:
+        """Where the mouse is in its view, from the upper left corner, in shares of width and height."""
+        xyz = [0.0, 0.0, 0.0]
+        node = self.crosshair.GetCursorPositionXYZ(xyz)
+        x, y, _ = xyz
+        width, height, _ = node.GetDimensions()
+        return [round(x / max(width, 1), 3), round(1 - y / max(height, 1), 3)]
+
     def status(self) -> dict[str, dict[str, Any]]:
         """Letters and places of all slice views, for the page."""
         return {name: window.status() for name, window in self.slices.items()}
