@@ -13,10 +13,15 @@ from Testing.browser.viewer_process import ViewerProcess
 from Testing.conftest import DEMO_CT, REPOSITORY
 
 SCREENSHOTS = REPOSITORY / ".screenshots"
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 STATE = "name => { const v = window.trame.state.get(name); return v === undefined ? null : v; }"
 PATIENCE_MS = 60_000
 

@@ -67,7 +67,9 @@ def test_a_token_is_needed_when_asked_for(chromium: Any, cache: Path, tmp_path: 
     assert viewer.stop() == 0
 
 
-@pytest.mark.parametrize(("host", "token"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True), ("10.0.0.7", True)])
+@pytest.mark.parametrize(
+    ("host", "token"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True), ("10.0.0.7", True)]
+)
 def test_only_this_computer_goes_without_a_token(host: str, token: bool) -> None:
     from Vox2VecWeb.Access import Access
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-
 from Vox2VecCore.cli.console import tell
 from Vox2VecCore.cli.options import DEFAULT_MODEL, DeviceOption, EngineOption, ModelOption
 from Vox2VecCore.errors import MissingExtraError, VolumeError

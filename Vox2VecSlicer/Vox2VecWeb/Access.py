@@ -68,7 +68,7 @@ class Access:
         return None
 
     @web.middleware
-    async def middleware(self, request: web.Request, handler):  # noqa: ANN001, ANN201 - aiohttp's own signature
+    async def middleware(self, request: web.Request, handler):
         """Refuse what is not allowed; keep the token in a cookie, so that it is needed in the address only once."""
         given = request.query.get("token")
         tokens = [token for token in (given, request.cookies.get(COOKIE)) if token]

@@ -14,7 +14,6 @@ import vtk
 from trame_slicer.core import SlicerApp
 from vtkmodules.vtkCommonCore import vtkOutputWindow
 
-
 KNOWN_NOTICE = "WindowResizeEvent will not be generated"
 """trame-slicer observes an event that VTK has moved; it invokes it itself."""
 

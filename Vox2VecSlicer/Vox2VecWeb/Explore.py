@@ -5,6 +5,7 @@ from typing import Any
 from Vox2VecSlicerLib.Colors import DOUBT, LIKENESS, ramp
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 from Vox2VecSlicerLib.Session import Session
+
 from Vox2VecWeb.Page import Page
 from Vox2VecWeb.Readout import placeText
 from Vox2VecWeb.Viewports import THREE_D, Click, Viewports
@@ -33,7 +34,10 @@ class Explore:
         self._viewports = viewports
         state = session.state
         page.show(
-            points=[], matches=[], mapped=False, legends={"similarity": gradient(LIKENESS), "uncertainty": gradient(DOUBT)},
+            points=[],
+            matches=[],
+            mapped=False,
+            legends={"similarity": gradient(LIKENESS), "uncertainty": gradient(DOUBT)},
             **{name: getattr(state, name) for name in SHARED},
         )
         for name in SHARED:
@@ -69,7 +73,9 @@ class Explore:
 
     def _lists(self) -> list[tuple[bool, Any]]:
         state = self._session.state
-        return [(positive, node) for positive, node in ((True, state.positivePoints), (False, state.negativePoints)) if node]
+        return [
+            (positive, node) for positive, node in ((True, state.positivePoints), (False, state.negativePoints)) if node
+        ]
 
     def _onState(self, name: str) -> None:
         if name in SHARED:
@@ -83,10 +89,15 @@ class Explore:
                 world = [0.0, 0.0, 0.0]
                 node.GetNthControlPointPositionWorld(index, world)
                 label = node.GetNthControlPointLabel(index)
-                rows.append({
-                    "positive": positive, "index": index, "label": label, "place": placeText(world),
-                    "ras": [round(v, 2) for v in world],
-                })
+                rows.append(
+                    {
+                        "positive": positive,
+                        "index": index,
+                        "label": label,
+                        "place": placeText(world),
+                        "ras": [round(v, 2) for v in world],
+                    }
+                )
         self._page.show(points=rows)
 
     def _onSimilarity(self) -> None:
@@ -99,8 +110,12 @@ class Explore:
             _showIn(node, TARGET_VIEWS)
         rows = [
             {
-                "label": row.label, "text": row.text, "reliable": row.reliable, "place": placeText(row.targetWorld),
-                "cycleErrorMm": round(row.cycleErrorMm, 2), "ras": [round(v, 2) for v in row.targetWorld],
+                "label": row.label,
+                "text": row.text,
+                "reliable": row.reliable,
+                "place": placeText(row.targetWorld),
+                "cycleErrorMm": round(row.cycleErrorMm, 2),
+                "ras": [round(v, 2) for v in row.targetWorld],
             }
             for row in self._session.matches
         ]

@@ -49,7 +49,9 @@ def whatToOpen(folder: Path) -> Path:
     files = sorted(path for path in folder.iterdir() if path.is_file())
     if not files:
         raise VolumeError("Nothing was uploaded; choose a CT.")
-    named = [path for path in files if path.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"))]
+    named = [
+        path for path in files if path.name.lower().endswith((".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"))
+    ]
     if len(named) == 1:
         return named[0]
     if len(named) > 1:

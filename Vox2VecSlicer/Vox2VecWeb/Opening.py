@@ -65,7 +65,7 @@ class Opening:
             except Vox2VecError as error:
                 self._onFailed(str(error))
                 return
-            except Exception as error:  # noqa: BLE001 - shown on the page, with its traceback in the log
+            except Exception as error:
                 logger.exception("Reading failed")
                 self._onFailed(f"{name}: something unexpected went wrong ({error}); details are in the log.")
                 return

@@ -23,7 +23,12 @@ class Page:
     def __init__(self, server: Any) -> None:
         self.server = server
         self.state = server.state
-        files = {"serve": {"vox2vec": str(FOLDER)}, "scripts": ["vox2vec/page.js"], "vue_use": ["vox2vec"], "styles": ["vox2vec/page.css"]}
+        files = {
+            "serve": {"vox2vec": str(FOLDER)},
+            "scripts": ["vox2vec/page.js"],
+            "vue_use": ["vox2vec"],
+            "styles": ["vox2vec/page.css"],
+        }
         server.enable_module(files)
         self.state.trame__title = TITLE
         self.state.trame__favicon = "vox2vec/icon.svg"
@@ -58,6 +63,7 @@ class Page:
         return [
             web.get("/index.html", answer(index)),
             web.get("/loading.tpl", answer(loading)),
+            web.get("/alive", answer("yes")),
             web.post("/session", session),
         ]
 

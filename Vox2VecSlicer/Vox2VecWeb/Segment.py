@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import slicer
-
-from Vox2VecCore.errors import Vox2VecError
-from Vox2VecCore.volume import Volume
 from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS
 from Vox2VecSlicerLib.Segments import hasVoxels, segmentIDs, segmentVoxels
 from Vox2VecSlicerLib.Session import Session
+
+from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.volume import Volume
 from Vox2VecWeb.Files import Transfers, safeName
 from Vox2VecWeb.Page import Page
 from Vox2VecWeb.Painting import BRUSH_MM, Painting
@@ -35,8 +35,19 @@ class Segment:
         self._painting = Painting(application.core.segmentation_editor)
         self._awaitsHead = False
         page.show(
-            tool="explore", brush=8.0, structures=[], active="", strokesStatus="", preview=False, results=[],
-            surface=False, head="", canUndo=False, canRedo=False, autoUpdate=session.state.autoUpdate, download=None,
+            tool="explore",
+            brush=8.0,
+            structures=[],
+            active="",
+            strokesStatus="",
+            preview=False,
+            results=[],
+            surface=False,
+            head="",
+            canUndo=False,
+            canRedo=False,
+            autoUpdate=session.state.autoUpdate,
+            download=None,
         )
         page.command("setTool", self._setTool)
         page.command("choose", self._choose)
@@ -107,24 +118,36 @@ class Segment:
     def _list(self) -> None:
         state = self._session.state
         strokes, background = state.strokes, state.backgroundSegment
+        for node in (strokes, state.result):  # in the follow-up the same coordinates are another place
+            if node is not None and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetViewNodeIDs(self._viewIDs())
         rows = []
         preview = self._session.fewShot.preview
         shown = {} if preview is None else self._previewVolumes(preview)
         for segmentID in [] if strokes is None else segmentIDs(strokes):
             segment = strokes.GetSegmentation().GetSegment(segmentID)
-            rows.append({
-                "id": segmentID, "name": segment.GetName(), "color": _hex(segment.GetColor()),
-                "background": segmentID == background, "ml": shown.get(segment.GetName(), ""),
-            })
+            rows.append(
+                {
+                    "id": segmentID,
+                    "name": segment.GetName(),
+                    "color": _hex(segment.GetColor()),
+                    "background": segmentID == background,
+                    "ml": shown.get(segment.GetName(), ""),
+                }
+            )
         results = []
         if state.result is not None:
             for segmentID in segmentIDs(state.result):
                 segment = state.result.GetSegmentation().GetSegment(segmentID)
                 count = len(segmentVoxels(state.result, segmentID, state.volume))
-                results.append({
-                    "id": segmentID, "name": segment.GetName(), "color": _hex(segment.GetColor()),
-                    "ml": _ml(count, state.volume),
-                })
+                results.append(
+                    {
+                        "id": segmentID,
+                        "name": segment.GetName(),
+                        "color": _hex(segment.GetColor()),
+                        "ml": _ml(count, state.volume),
+                    }
+                )
         status = "" if strokes is None else self._session.strokesStatus()
         self._page.show(structures=rows, results=results, strokesStatus=status, head=self._session.headSummary())
 
@@ -318,5 +341,3 @@ def _hex(color: Any) -> str:
 def _ml(voxels: int, volumeNode: Any) -> str:
     millilitres = voxels * float(np.prod(volumeNode.GetSpacing())) / 1000
     return f"{millilitres:.1f} ml" if millilitres < 100 else f"{millilitres:.0f} ml"
-
-

@@ -96,8 +96,13 @@ def run(options: Options, announce: Callable[[str], Any]) -> None:
     async def serve() -> None:
         viewer.append(Viewer(server, options))
         await server.start(
-            exec_mode="coroutine", host=options.host, port=port, timeout=0, open_browser=False,
-            show_connection_info=False, disable_logging=True,
+            exec_mode="coroutine",
+            host=options.host,
+            port=port,
+            timeout=0,
+            open_browser=False,
+            show_connection_info=False,
+            disable_logging=True,
         )
 
     try:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 from Vox2VecSlicerLib.Session import Session
+
 from Vox2VecWeb import Scans
 from Vox2VecWeb.Application import Application
 from Vox2VecWeb.Explore import Explore
@@ -76,9 +76,22 @@ class Viewer:
     def _start(self) -> None:
         page, session = self.page, self.session
         page.show(
-            scan=None, followUp=None, embedded=False, followUpEmbedded=False, progress=None, warning="", layout="four",
-            crosshair=True, windows=[{"name": n, "width": w, "level": v} for n, (w, v) in Scans.WINDOWS.items()],
-            window_="Soft tissue", windowText="W 400 L 40", uploading=None, vtkErrors=0, slices=self.viewports.status(), tab="explore", help=False,
+            scan=None,
+            followUp=None,
+            embedded=False,
+            followUpEmbedded=False,
+            progress=None,
+            warning="",
+            layout="four",
+            crosshair=True,
+            windows=[{"name": n, "width": w, "level": v} for n, (w, v) in Scans.WINDOWS.items()],
+            window_="Soft tissue",
+            windowText="W 400 L 40",
+            uploading=None,
+            vtkErrors=0,
+            slices=self.viewports.status(),
+            tab="explore",
+            help=False,
         )
         self.viewports.showCrosshair(True)
         session.failed.connect(page.say)
@@ -99,7 +112,7 @@ class Viewer:
         page.command("dismiss", lambda: page.show(message=None))
         page.command("dismissWarning", lambda: page.show(warning=""))
         page.follow("model", self._onModel)
-        page.follow("crosshair", self.viewports.showCrosshair)
+        page.follow("crosshair", lambda shown: self._showCrosshair(shown, page.state.layout))
 
     # What goes on by itself
 
@@ -239,7 +252,12 @@ class Viewer:
         if layout not in (*LAYOUTS, *SOURCE_VIEWS, *TARGET_VIEWS, "ThreeD"):
             raise ValueError(f"There is no layout {layout}.")
         self.viewports.setLayout(layout)
+        self._showCrosshair(self.page.state.crosshair, layout)
         self.page.show(slices=self.viewports.status(), layout=layout)
+
+    def _showCrosshair(self, shown: bool, layout: str) -> None:
+        """Lines through the last click; not with a follow-up, where the same coordinates are another place."""
+        self.viewports.showCrosshair(bool(shown) and layout != "rows")
 
     def _setWindow(self, name: str) -> None:
         width, level = Scans.WINDOWS.get(name, Scans.WINDOWS["Soft tissue"])
@@ -260,5 +278,3 @@ class Viewer:
 
     def _onClick(self, click: Click) -> None:
         self.explore.click(click)
-
-

@@ -110,13 +110,14 @@
   // The server has gone: say so, and come back with it.
   let lost = false;
   setInterval(async () => {
-    const client = trame() && trame().client;
-    if (!lost && client && !client.isConnected()) { lost = true; gone.classList.add("shown"); }
-    if (!lost) return;
     try {
-      if ((await fetch("index.html", { cache: "no-store" })).ok) location.reload();
-    } catch (_error) { /* not yet */ }
-  }, 1000);
+      const answer = await fetch("alive", { cache: "no-store" });
+      if (lost && answer.ok) location.reload();
+    } catch (_error) {
+      lost = true;
+      gone.classList.add("shown");
+    }
+  }, 1500);
 
   let offered = null;
   window.vox2vec = {
