@@ -7,9 +7,9 @@ DATA := .data
 DEMO_CT := $(DATA)/demo_ct.nii.gz
 CT ?= $(DEMO_CT)
 
-.PHONY: help install demo test faults lint bench clean
+.PHONY: help install demo view test browser-test faults lint bench clean
 help:
-	@echo "make install | demo [CT=scan.nii.gz] | test | faults | lint | bench | clean"
+	@echo "make install | demo [CT=scan.nii.gz] | view [CT=scan.nii.gz] | test | browser-test | faults | lint | bench | clean"
 
 install: $(READY)
 
@@ -26,11 +26,18 @@ $(DEMO_CT): | $(READY)
 demo: $(READY) $(if $(filter $(DEMO_CT),$(CT)),$(DEMO_CT))
 	$(BIN)/python Resources/demo.py "$(CT)" --out demo
 
+view: $(READY) $(if $(filter $(DEMO_CT),$(CT)),$(DEMO_CT))
+	$(BIN)/vox2vec view "$(CT)"
+
 # Slicer's singletons and the off-screen views keep to one process of their own.
 test: $(READY) $(DEMO_CT)
 	$(BIN)/python -m pytest Testing/core Testing/extension
 	$(BIN)/python -m pytest Testing/mrml Testing/pixels
 	$(BIN)/python -m pytest Testing/module
+
+# The viewer in a real browser: needs Chromium (Debian and Ubuntu: apt-get install chromium).
+browser-test: $(READY) $(DEMO_CT)
+	$(BIN)/python -m pytest Testing/browser
 
 # Deliberate faults in a copy of the code: every layer has to notice them.
 faults: $(READY)

@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from Vox2VecCore.cli import cache, doctor, embed, evaluate, manifest, match, models, pretrain, similarity
+from Vox2VecCore.cli import cache, doctor, embed, evaluate, manifest, match, models, pretrain, similarity, view
 from Vox2VecCore.errors import Vox2VecError
 
 # Typer exports only the most specific of its exceptions; what all mistakes in arguments share is its base.
@@ -29,6 +29,7 @@ evaluate.add_to(app)
 models.add_to(app)
 cache.add_to(app)
 doctor.add_to(app)
+view.add_to(app)
 
 
 def _show_version(wanted: bool) -> None:

@@ -140,3 +140,8 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
     return value
+
+
+def tell(message: str) -> None:
+    """One line on stderr for a person, as it is."""
+    Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True).print(message)

@@ -1,0 +1,167 @@
+"""A real Chromium at a real viewer; what it complains about fails the test."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from Testing.browser.viewer_process import ViewerProcess
+from Testing.conftest import DEMO_CT, REPOSITORY
+
+SCREENSHOTS = REPOSITORY / ".screenshots"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+STATE = "name => { const v = window.trame.state.get(name); return v === undefined ? null : v; }"
+PATIENCE_MS = 60_000
+
+
+class Tab:
+    """A tab of the browser at the viewer.
+
+    :ivar complaints: errors of the console and requests to anywhere else.
+    """
+
+    def __init__(self, page: Any, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.complaints: list[str] = []
+        origin = "/".join(url.split("/")[:3])
+        allowed = (origin, origin.replace("http", "ws"), "blob:", "data:")
+        page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: self.complaints.append(str(e)))
+        page.on("request", lambda r: None if r.url.startswith(allowed) else self.complaints.append(r.url))
+        page.on("websocket", lambda w: None if w.url.startswith(allowed) else self.complaints.append(w.url))
+        page.goto(url)
+        page.wait_for_selector(".v2v", timeout=PATIENCE_MS)
+
+    def get(self, name: str) -> Any:
+        """A value that the page shows."""
+        return self.page.evaluate(STATE, name)
+
+    def until(self, condition: str, timeout: float = PATIENCE_MS) -> None:
+        """Wait for a condition on values, written ``get('name')``."""
+        self.page.wait_for_function(
+            f"() => {{ const get = name => window.trame.state.get(name); return {condition}; }}", timeout=timeout
+        )
+
+    def box(self, view: str) -> dict[str, float]:
+        """Where a view is on the screen."""
+        return self.page.locator(f"[data-view={view}] .picture").bounding_box()
+
+    def point(self, view: str, x: float, y: float) -> tuple[float, float]:
+        """A place in a view, in shares of its width and height, on the screen."""
+        box = self.box(view)
+        return box["x"] + box["width"] * x, box["y"] + box["height"] * y
+
+    def move(self, view: str, x: float, y: float) -> list[float]:
+        """Move the mouse into a view and wait until the viewer has noticed; returns where it is, in RAS mm."""
+        at = self.point(view, x, y)
+        near = f"Math.abs(get('readout').at[0] - {x}) < 0.006 && Math.abs(get('readout').at[1] - {y}) < 0.006"
+        for attempt in range(10):  # the page drops moves that come too close to each other
+            self.page.mouse.move(at[0] + 9, at[1] + 9)
+            self.page.mouse.move(*at, steps=3)
+            try:
+                self.until(f"get('readout') && get('readout').view === '{view}' && {near}", 3000)
+                break
+            except Exception:
+                if attempt == 9:
+                    raise
+        return self.get("readout")["ras"]
+
+    def drag(self, view: str, *points: tuple[float, float]) -> None:
+        """Press, move along points, release."""
+        places = [self.point(view, *p) for p in points]
+        self.page.mouse.move(*places[0])
+        self.page.mouse.down()
+        for place in places[1:]:
+            self.page.mouse.move(*place, steps=6)
+        self.page.mouse.up()
+
+    def pixels(self, view: str) -> np.ndarray:
+        """Colours (rows, columns, 3) of a view as it is on the screen."""
+        import io
+
+        from PIL import Image
+
+        shot = self.page.screenshot(clip=self.box(view))
+        return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+
+    def until_pixels(self, view: str, differ_from: np.ndarray) -> np.ndarray:
+        """Wait until a view looks different; returns how."""
+        for _ in range(200):
+            now = self.pixels(view)
+            if (np.abs(now - differ_from).max(axis=2) > 40).sum() > 30:
+                return now
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"{view} has not changed")
+
+    def shot(self, name: str) -> None:
+        """Keep a picture of the page."""
+        SCREENSHOTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=str(SCREENSHOTS / f"{name}.png"))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """Debian's Chromium."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.fail("Chromium is missing: on Debian or Ubuntu, apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slab of the demo CT: quicker to embed, every organ of the chest in it."""
+    if not DEMO_CT.is_file():
+        pytest.fail("the demo CT is missing: run 'make install'")
+    path = tmp_path_factory.mktemp("scans") / "chest.nii.gz"
+    image = nibabel.load(DEMO_CT)
+    nibabel.save(image.slicer[::2, ::2, 40:90], path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Embeddings of all viewers of a run."""
+    return tmp_path_factory.mktemp("embeddings")
+
+
+@pytest.fixture(scope="module")
+def viewer(cache: Path, chest: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewerProcess]:
+    """A viewer with the slab open."""
+    process = ViewerProcess(cache, tmp_path_factory.mktemp("log") / "viewer.log", chest, "--port", 0)
+    yield process
+    assert process.stop() == 0
+    assert process.errors() == []
+
+
+@pytest.fixture
+def tab(chromium: Any, viewer: ViewerProcess) -> Iterator[Tab]:
+    """The viewer in a tab, its scan embedded, no points pinned."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
+    found = Tab(context.new_page(), viewer.url)
+    found.until("get('embedded') && get('owner') === window.vox2vec.tab")
+    found.page.evaluate("window.trame.trigger('clearPoints')")
+    found.until("get('points').length === 0 && !get('mapped')")
+    yield found
+    errors = found.get("vtkErrors")
+    context.close()
+    assert found.complaints == []
+    assert errors == 0

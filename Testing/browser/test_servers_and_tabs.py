@@ -1,0 +1,81 @@
+"""Two tabs, a server that goes and comes back, and who may not talk to it."""
+
+import http.client
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from Testing.browser.conftest import Tab
+from Testing.browser.viewer_process import ViewerProcess
+
+
+def status(viewer: ViewerProcess, path: str = "/index.html", **headers: str) -> int:
+    """Answer to a request with certain headers."""
+    connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=10)
+    connection.request("GET", path, headers=headers)
+    return connection.getresponse().status
+
+
+def test_other_sites_and_other_names_are_refused(viewer: ViewerProcess) -> None:
+    assert status(viewer) == 200
+    assert status(viewer, Host="evil.example") == 403
+    assert status(viewer, Origin="http://evil.example") == 403
+    assert status(viewer, "/ws", Origin="http://evil.example", Upgrade="websocket", Connection="Upgrade") == 403
+
+
+def test_a_second_tab_is_told(chromium: Any, viewer: ViewerProcess, tab: Tab) -> None:
+    context = chromium.new_context(viewport={"width": 1280, "height": 720})
+    second = Tab(context.new_page(), viewer.url)
+    second.page.wait_for_selector("#other-tab")
+    assert tab.page.locator("#other-tab").count() == 0
+    second.page.get_by_role("button", name="Use it here").click()
+    second.page.wait_for_selector("#other-tab", state="detached")
+    tab.page.wait_for_selector("#other-tab")
+    second.page.wait_for_selector("[data-view=Red]")
+    assert second.complaints == []
+    context.close()
+    tab.page.get_by_role("button", name="Use it here").click()
+    tab.page.wait_for_selector("#other-tab", state="detached")
+
+
+def test_a_server_that_dies_comes_back(chromium: Any, cache: Path, tmp_path: Path) -> None:
+    viewer = ViewerProcess(cache, tmp_path / "first.log", "--port", 0)
+    port = viewer.port
+    context = chromium.new_context(viewport={"width": 1280, "height": 720})
+    found = Tab(context.new_page(), viewer.url)
+    found.page.wait_for_selector(".welcome")
+    found.shot("welcome")
+    viewer.kill()
+    found.page.wait_for_selector("#gone.shown")
+    again = ViewerProcess(cache, tmp_path / "second.log", "--port", port)
+    found.page.wait_for_selector(".welcome", timeout=60_000)
+    found.page.wait_for_selector("#gone.shown", state="detached", timeout=60_000)
+    context.close()
+    assert again.stop() == 0
+
+
+def test_a_token_is_needed_when_asked_for(chromium: Any, cache: Path, tmp_path: Path) -> None:
+    viewer = ViewerProcess(cache, tmp_path / "token.log", "--port", 0, "--token")
+    assert "?token=" in viewer.url
+    assert status(viewer) == 403
+    context = chromium.new_context()
+    found = Tab(context.new_page(), viewer.url)
+    found.page.wait_for_selector(".welcome")
+    assert found.complaints == []
+    context.close()
+    assert viewer.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "token"), [("127.0.0.1", False), ("::1", False), ("0.0.0.0", True), ("10.0.0.7", True)]
+)
+def test_only_this_computer_goes_without_a_token(host: str, token: bool) -> None:
+    from Vox2VecWeb.Access import Access
+
+    access = Access(host)
+    assert (access.token is not None) == token
+    if token:
+        assert access.refusal(f"{host}:8765", None, []) is not None
+        assert access.refusal(f"{host}:8765", None, [access.token or ""]) is None
+        assert access.refusal(f"{host}:8765", "http://elsewhere", [access.token or ""]) is not None

@@ -1,0 +1,67 @@
+"""``vox2vec view`` as a process of its own, as people start it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from Testing.conftest import REPOSITORY
+
+NOTICE = "WindowResizeEvent will not be generated"
+START_SECONDS = 120
+
+
+class ViewerProcess:
+    """A running viewer.
+
+    :param arguments: of ``vox2vec view``.
+    :param cache: folder of its embeddings.
+    """
+
+    def __init__(self, cache: Path, log: Path, *arguments: object) -> None:
+        self.log = log
+        environment = {**os.environ, "VOX2VEC_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+        environment.pop("DISPLAY", None)
+        command = [sys.executable, "-m", "Vox2VecCore.cli", "view", "--no-browser", *map(str, arguments)]
+        with log.open("w") as out:
+            self.process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=out)
+        self.url = self._wait()
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(re.findall(r":(\d+)/", self.url)[0])
+
+    def errors(self) -> list[str]:
+        """What VTK or Python complained about."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [x for x in lines if re.search(r"ERR\||WARN\||Traceback|^Error", x) and NOTICE not in x]
+
+    def stop(self) -> int:
+        """End it as Ctrl-C does; returns its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        self.process.kill()
+        self.process.wait(30)
+
+    def _wait(self) -> str:
+        end = time.monotonic() + START_SECONDS
+        while time.monotonic() < end:
+            found = re.findall(r"viewer: (http\S+)", self.log.read_text(errors="replace"))
+            if found:
+                return found[0]
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.1)
+        self.process.kill()
+        raise AssertionError(f"the viewer did not start:\n{self.log.read_text(errors='replace')}")

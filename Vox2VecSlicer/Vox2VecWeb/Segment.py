@@ -1,0 +1,343 @@
+"""Segmenting: strokes, the preview that is learnt from them, results and files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+from Vox2VecSlicerLib import Geometry
+from Vox2VecSlicerLib.Layout import SOURCE_VIEWS
+from Vox2VecSlicerLib.Segments import hasVoxels, segmentIDs, segmentVoxels
+from Vox2VecSlicerLib.Session import Session
+
+from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.volume import Volume
+from Vox2VecWeb.Files import Transfers, safeName
+from Vox2VecWeb.Page import Page
+from Vox2VecWeb.Painting import BRUSH_MM, Painting
+from Vox2VecWeb.Viewports import Viewports
+
+SURFACE = "Closed surface"
+FILES = {"nifti": ".nii.gz", "nrrd": ".seg.nrrd", "head": ".safetensors", "scene": ".mrb"}
+
+
+class Segment:
+    """The section of the page where strokes become a segmentation."""
+
+    def __init__(
+        self, page: Page, session: Session, viewports: Viewports, application: Any, transfers: Transfers
+    ) -> None:
+        self._page = page
+        self._session = session
+        self._viewports = viewports
+        self._application = application
+        self._transfers = transfers
+        self._painting = Painting(application.core.segmentation_editor)
+        self._awaitsHead = False
+        page.show(
+            tool="explore",
+            brush=8.0,
+            structures=[],
+            active="",
+            strokesStatus="",
+            preview=False,
+            results=[],
+            surface=False,
+            head="",
+            canUndo=False,
+            canRedo=False,
+            autoUpdate=session.state.autoUpdate,
+            download=None,
+        )
+        page.command("setTool", self._setTool)
+        page.command("choose", self._choose)
+        page.command("addStructure", self._addStructure)
+        page.command("rename", self._rename)
+        page.command("recolor", self._recolor)
+        page.command("removeStructure", self._removeStructure)
+        page.command("undo", self._undo)
+        page.command("redo", self._redo)
+        page.command("updatePreview", session.updatePreview)
+        page.command("apply", self._apply)
+        page.command("whereNext", self._whereNext)
+        page.command("save", self._save)
+        page.command("removeResult", self._removeResult)
+        page.follow("brush", lambda _value: self._startTool())
+        page.follow("surface", self._showSurface)
+        page.follow("autoUpdate", lambda value: setattr(session.state, "autoUpdate", bool(value)))
+        session.previewUpdated.connect(self._onPreview)
+
+    def forget(self) -> None:
+        """Another scan is shown: strokes, preview and results are gone."""
+        self._painting.forget()
+        self._session.clearPreview()
+        state = self._session.state
+        for name in ("strokes", "result"):
+            node = getattr(state, name)
+            if node is not None:
+                setattr(state, name, None)
+                self._application.scene.RemoveNode(node)
+        self._page.show(tool="explore", structures=[], active="", preview=False, results=[], strokesStatus="")
+        self._setClicks()
+
+    def tick(self) -> None:
+        """Bring the page up to date with what is painted."""
+        state = self._session.state
+        self._page.show(
+            canUndo=self._painting.canUndo or self._hasWritten("canUndo"),
+            canRedo=self._painting.canRedo or self._hasWritten("canRedo"),
+        )
+        if self._awaitsHead and not self._session.busy:
+            self._awaitsHead = False
+            self._takeApplied()
+        stamp = tuple(
+            (node.GetID(), node.GetSegmentation().GetMTime(), hasStamp(node)) if node is not None else None
+            for node in (state.strokes, state.result, self._session.fewShot.previewNode)
+        )
+        if stamp != getattr(self, "_stamp", None):
+            self._stamp = stamp
+            self._list()
+
+    def openHead(self, folder: Path) -> None:
+        """Load an uploaded head and apply it to the scan."""
+        files = list(folder.iterdir())
+        session = self._session
+        try:
+            if session.state.volume is None:
+                raise Vox2VecError("Open a scan first; then load the head that is to segment it.")
+            session.loadHead(files[0])
+            session.applyHead([session.state.volume])
+        except Vox2VecError as error:
+            self._page.say(str(error))
+            return
+        self._awaitsHead = True
+        self._page.show(head=session.headSummary())
+
+    # Structures and tools
+
+    def _list(self) -> None:
+        state = self._session.state
+        strokes, background = state.strokes, state.backgroundSegment
+        for node in (strokes, state.result):  # in the follow-up the same coordinates are another place
+            if node is not None and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetViewNodeIDs(self._viewIDs())
+        rows = []
+        preview = self._session.fewShot.preview
+        shown = {} if preview is None else self._previewVolumes(preview)
+        for segmentID in [] if strokes is None else segmentIDs(strokes):
+            segment = strokes.GetSegmentation().GetSegment(segmentID)
+            rows.append(
+                {
+                    "id": segmentID,
+                    "name": segment.GetName(),
+                    "color": _hex(segment.GetColor()),
+                    "background": segmentID == background,
+                    "ml": shown.get(segment.GetName(), ""),
+                }
+            )
+        results = []
+        if state.result is not None:
+            for segmentID in segmentIDs(state.result):
+                segment = state.result.GetSegmentation().GetSegment(segmentID)
+                count = len(segmentVoxels(state.result, segmentID, state.volume))
+                results.append(
+                    {
+                        "id": segmentID,
+                        "name": segment.GetName(),
+                        "color": _hex(segment.GetColor()),
+                        "ml": _ml(count, state.volume),
+                    }
+                )
+        status = "" if strokes is None else self._session.strokesStatus()
+        self._page.show(structures=rows, results=results, strokesStatus=status, head=self._session.headSummary())
+
+    def _previewVolumes(self, preview: Any) -> dict[str, str]:
+        counts = np.bincount(preview.prediction.labels.array.ravel(order="K"), minlength=256)
+        return {each.name: _ml(int(counts[each.label]), preview.scan.volumeNode) for each in preview.structures}
+
+    def _setTool(self, tool: str) -> None:
+        if tool not in ("explore", "paint", "erase"):
+            raise ValueError(f"There is no tool {tool}.")
+        if tool != "explore" and self._session.state.volume is None:
+            raise Vox2VecError("Open a scan before painting.")
+        self._page.show(tool=tool)
+        self._startTool()
+
+    def _startTool(self) -> None:
+        page, session = self._page, self._session
+        self._setClicks()
+        if page.state.tool == "explore":
+            self._painting.stop()
+            return
+        strokes = session.strokesNode()
+        names = segmentIDs(strokes)
+        if page.state.active not in names:
+            page.show(active=next(each for each in names if each != session.state.backgroundSegment))
+        brush = min(max(float(page.state.brush), BRUSH_MM[0]), BRUSH_MM[1])
+        self._painting.start(page.state.tool, strokes, session.state.volume, page.state.active, brush)
+
+    def _setClicks(self) -> None:
+        for window in self._viewports.slices.values():
+            window.clicks = self._page.state.tool == "explore"
+
+    def _choose(self, segmentID: str) -> None:
+        self._page.show(active=segmentID)
+        if self._page.state.tool == "explore":
+            self._page.show(tool="paint")
+        self._startTool()
+
+    def _segment(self, segmentID: str) -> Any:
+        strokes = self._session.state.strokes
+        segment = None if strokes is None else strokes.GetSegmentation().GetSegment(segmentID)
+        if segment is None:
+            raise Vox2VecError("This structure is no longer there.")
+        return segment
+
+    def _addStructure(self) -> None:
+        self._choose(self._session.addStructure())
+
+    def _rename(self, segmentID: str, name: str) -> None:
+        if name.strip():
+            self._segment(segmentID).SetName(name.strip()[:60])
+
+    def _recolor(self, segmentID: str, color: str) -> None:
+        self._segment(segmentID).SetColor(*(int(color[n : n + 2], 16) / 255 for n in (1, 3, 5)))
+
+    def _removeStructure(self, segmentID: str) -> None:
+        self._segment(segmentID)
+        self._session.state.strokes.GetSegmentation().RemoveSegment(segmentID)
+        if self._page.state.active == segmentID:
+            self._page.show(active="", tool="explore")
+            self._startTool()
+
+    def _hasWritten(self, what: str) -> bool:
+        return self._session.state.result is not None and bool(getattr(self._session, what))
+
+    def _undo(self) -> None:
+        if self._painting.canUndo:
+            self._painting.undo()
+        elif self._hasWritten("canUndo"):
+            self._session.undo()
+
+    def _redo(self) -> None:
+        if self._painting.canRedo:
+            self._painting.redo()
+        elif self._hasWritten("canRedo"):
+            self._session.redo()
+
+    # Preview and result
+
+    def _onPreview(self) -> None:
+        self._page.show(preview=self._session.fewShot.preview is not None, head=self._session.headSummary())
+        node = self._session.fewShot.previewNode
+        if node is not None:
+            node.GetDisplayNode().SetViewNodeIDs(self._viewIDs())
+        if self._page.state.surface:
+            self._showSurface(True)
+        self._stamp = None
+
+    def _viewIDs(self) -> list[str]:
+        return [w.node.GetID() for name, w in self._viewports.slices.items() if name in SOURCE_VIEWS] + [
+            self._viewports.threeD.get_view_node_id()
+        ]
+
+    def _apply(self) -> None:
+        self._session.apply()
+        if self._page.state.surface:
+            self._showSurface(True)
+
+    def _takeApplied(self) -> None:
+        """What a loaded head has segmented becomes the result, if there is none yet."""
+        state = self._session.state
+        if state.result is None and state.volume is not None:
+            for node in reversed(slicer.util.getNodesByClass("vtkMRMLSegmentationNode", self._application.scene)):
+                if node not in (state.strokes, self._session.fewShot.previewNode) and hasVoxels(node):
+                    state.result = node
+                    break
+
+    def _shownSegmentation(self) -> Any:
+        return self._session.fewShot.previewNode or self._session.state.result
+
+    def _showSurface(self, shown: Any) -> None:
+        for node in (self._session.fewShot.previewNode, self._session.state.result):
+            if node is None:
+                continue
+            wanted = bool(shown) and node is self._shownSegmentation()
+            segmentation = node.GetSegmentation()
+            if wanted:
+                segmentation.RemoveRepresentation(SURFACE)
+                node.CreateClosedSurfaceRepresentation()
+                node.GetDisplayNode().SetPreferredDisplayRepresentationName3D(SURFACE)
+            node.GetDisplayNode().SetVisibility3D(wanted)
+            if not wanted:
+                segmentation.RemoveRepresentation(SURFACE)
+        self._viewports.threeD.fit_view_to_content()
+        self._viewports.threeD.schedule_render()
+
+    def _removeResult(self, segmentID: str) -> None:
+        result = self._session.state.result
+        if result is not None:
+            result.GetSegmentation().RemoveSegment(segmentID)
+
+    def _whereNext(self) -> None:
+        world = self._session.whereToPaintNext()
+        if world is None:
+            self._page.say("Paint first; then the place can be found where a stroke would help most.", "info")
+            return
+        self._viewports.crosshair.SetCrosshairRAS(*world)
+        self._viewports.jump(world, SOURCE_VIEWS)
+
+    # Files
+
+    def _save(self, kind: str) -> None:
+        volume = self._session.state.volume
+        if volume is None:
+            raise Vox2VecError("Open a scan first.")
+        names = {"head": "head", "scene": f"{volume.GetName()}"}
+        name = safeName(names.get(kind, f"{volume.GetName()}_segmentation"))
+        path = self._transfers.newFolder() / f"{name}{FILES[kind]}"
+        if kind == "head":
+            self._session.saveHead(path)
+        elif kind == "scene":
+            if not self._application.scene.WriteToMRB(str(path), None):
+                raise Vox2VecError("The scene could not be written; see the log.")
+        else:
+            node = self._session.state.result
+            if node is None or not hasVoxels(node):
+                raise Vox2VecError("There is no segmentation yet: make one and apply it.")
+            (self._writeNifti if kind == "nifti" else self._writeNrrd)(node, volume, path)
+        self._page.show(download={"url": self._transfers.offer(path), "name": path.name})
+
+    def _writeNifti(self, node: Any, volumeNode: Any, path: Path) -> None:
+        from Vox2VecCore.volume_io import write_volume
+
+        labels = np.zeros(volumeNode.GetImageData().GetDimensions(), np.uint8, order="F")
+        for number, segmentID in enumerate(segmentIDs(node), start=1):
+            labels[tuple(segmentVoxels(node, segmentID, volumeNode).T)] = number
+        write_volume(Volume(labels, Geometry.ijkToLocal(volumeNode), node.GetName()), path)
+
+    def _writeNrrd(self, node: Any, _volumeNode: Any, path: Path) -> None:
+        storage = slicer.vtkMRMLSegmentationStorageNode()
+        storage.SetFileName(str(path))
+        if not storage.WriteData(node):
+            raise Vox2VecError("The segmentation could not be written; see the log.")
+
+
+def hasStamp(node: Any) -> int:
+    """Changes with the voxels, names and colours of a segmentation."""
+    segmentation = node.GetSegmentation()
+    stamps = [segmentation.GetMTime()]
+    for segmentID in segmentIDs(node):
+        segment = segmentation.GetSegment(segmentID)
+        image = segment.GetRepresentation("Binary labelmap")
+        stamps += [segment.GetMTime(), 0 if image is None else image.GetMTime()]
+    return max(stamps)
+
+
+def _hex(color: Any) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*(round(255 * c) for c in color))
+
+
+def _ml(voxels: int, volumeNode: Any) -> str:
+    millilitres = voxels * float(np.prod(volumeNode.GetSpacing())) / 1000
+    return f"{millilitres:.1f} ml" if millilitres < 100 else f"{millilitres:.0f} ml"
