@@ -5,7 +5,6 @@ from typing import Any
 from Vox2VecSlicerLib.Colors import DOUBT, LIKENESS, ramp
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 from Vox2VecSlicerLib.Session import Session
-
 from Vox2VecWeb.Page import Page
 from Vox2VecWeb.Readout import placeText
 from Vox2VecWeb.Viewports import THREE_D, Click, Viewports

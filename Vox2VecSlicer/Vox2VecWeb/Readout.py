@@ -4,7 +4,6 @@ from typing import Any
 
 from Vox2VecSlicerLib.Layout import TARGET_VIEWS
 from Vox2VecSlicerLib.Session import Session
-
 from Vox2VecWeb import Scans
 from Vox2VecWeb.Page import Page
 from Vox2VecWeb.Viewports import LETTERS, Viewports

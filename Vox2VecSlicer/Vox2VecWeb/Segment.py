@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import slicer
+
+from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.volume import Volume
 from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS
 from Vox2VecSlicerLib.Segments import hasVoxels, segmentIDs, segmentVoxels
 from Vox2VecSlicerLib.Session import Session
-
-from Vox2VecCore.errors import Vox2VecError
-from Vox2VecCore.volume import Volume
 from Vox2VecWeb.Files import Transfers, safeName
 from Vox2VecWeb.Page import Page
 from Vox2VecWeb.Painting import BRUSH_MM, Painting

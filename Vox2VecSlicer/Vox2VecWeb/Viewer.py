@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 from Vox2VecSlicerLib.Session import Session
-
 from Vox2VecWeb import Scans
 from Vox2VecWeb.Application import Application
 from Vox2VecWeb.Explore import Explore

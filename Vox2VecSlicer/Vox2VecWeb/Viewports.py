@@ -8,8 +8,9 @@ import numpy as np
 import vtk
 from trame_slicer.rca_view import register_rca_factories
 from trame_slicer.views import ViewLayoutDefinition
-from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 from vtkmodules.vtkCommonCore import vtkCommand
+
+from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 
 THREE_D = "ThreeD"
 ORIENTATIONS = ("Axial", "Sagittal", "Coronal")  # in the order of SOURCE_VIEWS
