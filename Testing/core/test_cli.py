@@ -74,6 +74,7 @@ def test_help_lists_the_commands_and_no_others(run: Run) -> None:
     listed = re.findall(r"^│ ([a-z]+) {2,}", out.split("Commands")[1], re.MULTILINE)
     assert sorted(listed) == [
         "cache", "doctor", "embed", "evaluate", "manifest", "match", "models", "pretrain", "similarity",
+        "view",
     ]  # fmt: skip
     for command in listed:
         assert run(command, "--help")[0] == 0
