@@ -126,7 +126,7 @@ def panel(clean: None, desktop: Desktop, tiny_model: str) -> Panel:
     widget.session.state.engine = "torch"
     from Testing.support.slicer_heads import NearestClass  # of the module's package, which the desktop has found
 
-    widget.session._headTool = NearestClass()
+    widget.session.headTool.tool = NearestClass()
     opened.breathe()
     return opened
 

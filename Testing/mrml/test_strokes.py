@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import slicer
 
 from Testing.mrml.test_session import paint
 from Testing.support.slicer_nodes import GEOMETRIES, put, sliceViews, volumeNode
@@ -115,8 +116,6 @@ def test_doubt_is_shown_and_says_where_to_paint_next(painted):
     scan = painted.embeddings.scan(painted.state.volume)
     assert scan.contains([world])[0]
     painted.jumpTo(world)
-    from Testing.support.slicer_nodes import slicer
-
     axial = slicer.util.getNodesByClass("vtkMRMLSliceNode")[0]
     normal = [axial.GetSliceToRAS().GetElement(i, 2) for i in range(3)]
     origin = [axial.GetSliceToRAS().GetElement(i, 3) for i in range(3)]
@@ -127,8 +126,6 @@ def test_other_volumes_are_segmented_with_the_head(painted):
     other = volumeNode(GEOMETRIES["permuted"], name="Other")
     painted.applyHead([other], wait=True)
     painted.wait()
-    from Testing.support.slicer_nodes import slicer
-
     node = slicer.util.getNode("Other segmentation")
     assert node.GetSegmentation().GetNthSegment(0).GetName() == "Structure 1"
     assert len(segmentVoxels(node, segmentIDs(node)[0], other)) > 10
@@ -138,6 +135,8 @@ def test_a_head_is_saved_and_loaded(painted, tmp_path):
     painted.saveHead(tmp_path / "head.json")
     counts = painted.fewShot.head.counts
     painted.releaseMemory()
+    assert painted.hasHead, "what was learnt is small, and the user's work"
+    slicer.mrmlScene.Clear(0)
     assert not painted.hasHead
     with pytest.raises(Vox2VecError, match="no head to save"):
         painted.saveHead(tmp_path / "none.json")

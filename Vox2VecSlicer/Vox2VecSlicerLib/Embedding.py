@@ -92,11 +92,13 @@ class Embeddings:
             onFailed,
         )
 
-    def requestCached(self, volumeNode: "vtkMRMLScalarVolumeNode", modelName: str) -> None:
-        """Take the embedding of a volume from the cache, if it is there."""
+    def requestCached(
+        self, volumeNode: "vtkMRMLScalarVolumeNode", modelName: str, roi: "vtkMRMLMarkupsROINode | None" = None
+    ) -> None:
+        """Take the embedding of a volume, or of a region of it, from the cache, if it is there."""
         from Vox2VecCore.model import load_model
 
-        source = Volumes.source(volumeNode)
+        source = Volumes.source(volumeNode, roi)
         model = load_model(modelName)
 
         def find(_progress: Progress) -> Embedded | None:

@@ -5,18 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
-from Vox2VecCore.volume import Volume
 from Vox2VecSlicerLib.Heads import Example, HeadTool, Prediction, Structure
 from Vox2VecSlicerLib.HeadStore import headText, storeHead
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Segments import (
+    LabelBox,
     SegmentContent,
     SegmentWriter,
     addSegment,
+    labelBox,
     newSegmentation,
     orientedImage,
     refer,
@@ -47,6 +46,7 @@ class Preview:
     scan: Scan
     prediction: Prediction
     structures: list[Structure]
+    labels: LabelBox
 
 
 class FewShot:
@@ -121,9 +121,9 @@ class FewShot:
         method, tool, base = self._state.headMethod, self._tool, self._base
         self._worker.cancel(REFINEMENT)
 
-        def work(progress: Progress) -> tuple[Any, str, Prediction]:
+        def work(progress: Progress) -> tuple[Any, str, Preview]:
             head, prediction = tool.learn(example, structures, method, base, progress)
-            return head, headText(tool, head), prediction
+            return head, headText(tool, head), previewOf(tool, head, scan, prediction)
 
         self._worker.submit(
             TOPIC,
@@ -141,15 +141,15 @@ class FewShot:
         """Wait for the next stroke: what has changed so far was loaded, not painted."""
         self._changedAt = None
 
-    def show(self, scan: Scan, prediction: Prediction, structures: list[Structure]) -> None:
+    def show(self, preview: Preview) -> None:
         """Show a prediction as preview."""
-        self._preview = Preview(scan, prediction, structures)
+        self._preview, scan = preview, preview.scan
         node = self.previewNode or self._newPreviewNode(scan)
         refer(node, scan.volumeNode)
-        fillSegmentation(node, scan, prediction.labels, structures)
+        fillSegmentation(node, preview)
         node.GetDisplayNode().SetVisibility(True)
-        if prediction.uncertainty is not None:
-            self._views.fill("uncertainty", scan).setMap(scan, prediction.uncertainty)
+        if preview.prediction.uncertainty is not None:
+            self._views.fill("uncertainty", scan).setMap(scan, preview.prediction.uncertainty)
             self._views.update()
         self.updated.emit()
 
@@ -178,10 +178,9 @@ class FewShot:
             raise Vox2VecError("There is no preview to apply; paint strokes and wait for it.")
         volumeNode = preview.scan.volumeNode
         node = self.result(volumeNode)
-        labels = preview.scan.part.turned(preview.prediction.labels.array)
+        box = preview.labels
         contents = {
-            segmentFor(node, each): SegmentContent(labels == each.label, preview.scan.part.first)
-            for each in preview.structures
+            segmentFor(node, each): SegmentContent(box.labels == each.label, box.first) for each in preview.structures
         }
         self.writer.write(node, volumeNode, contents)
         self.clearPreview()
@@ -202,8 +201,12 @@ class FewShot:
 
     def forget(self) -> None:
         """Drop head, preview and undo states."""
-        self._changedAt = None
         self.head = self._base = None
+        self.freeMemory()
+
+    def freeMemory(self) -> None:
+        """Drop preview and undo states; the head is small, and the user's work."""
+        self._changedAt = None
         self.clearPreview()
         if self._writer is not None:
             self._writer.release()
@@ -215,19 +218,19 @@ class FewShot:
         self._strokes.changed.disconnect(self._onStrokes)
         self._state.changed.disconnect(self._onState)
 
-    def _learnt(self, scan: Scan, example: Example, head: Any, text: str, prediction: Prediction) -> None:
+    def _learnt(self, scan: Scan, example: Example, head: Any, text: str, preview: Preview) -> None:
         """Show the quick preview, then see to the one that follows the edges of the scan."""
         self.head = head
         storeHead(self._scene, self._state, text)
         if not scan.isCurrent:
             return
         tool = self._tool
-        self.show(scan, prediction, tool.structures(head))
+        self.show(preview)
         self._worker.submit(
             REFINEMENT,
             "Following edges",
-            lambda progress: tool.predict(head, example, progress),
-            lambda refined: self.show(scan, refined, tool.structures(head)) if scan.isCurrent else None,
+            lambda progress: previewOf(tool, head, scan, tool.predict(head, example, progress)),
+            lambda refined: self.show(refined) if scan.isCurrent else None,
             self._onFailed,
         )
 
@@ -256,13 +259,19 @@ def segmentFor(node: "vtkMRMLSegmentationNode", structure: Structure) -> str:
     return str(found) if found else addSegment(node, structure.name, structure.color, structure.terminology)
 
 
-def fillSegmentation(node: "vtkMRMLSegmentationNode", scan: Scan, labels: Volume, structures: list[Structure]) -> None:
+def previewOf(tool: HeadTool, head: Any, scan: Scan, prediction: Prediction) -> Preview:
+    """A prediction, ready to be shown. For the worker."""
+    labels = labelBox(scan.part.turned(prediction.labels.array), scan.part.first)
+    return Preview(scan, prediction, tool.structures(head), labels)
+
+
+def fillSegmentation(node: "vtkMRMLSegmentationNode", preview: Preview) -> None:
     """Make a segmentation show the structures of a label map, and no others."""
-    wanted = {segmentFor(node, each): each.label for each in structures}
+    wanted = {segmentFor(node, each): each.label for each in preview.structures}
     for segmentID in segmentIDs(node):
         if segmentID not in wanted:
             node.GetSegmentation().RemoveSegment(segmentID)
-    for structure, segmentID in zip(structures, wanted, strict=True):
+    for structure, segmentID in zip(preview.structures, wanted, strict=True):
         node.GetSegmentation().GetSegment(segmentID).SetColor(*structure.color)
-    values = scan.part.turned(labels.array)
-    setSharedLabels(node, orientedImage(np.asarray(values), scan.part.first, scan.volumeNode), wanted)
+    box = preview.labels
+    setSharedLabels(node, orientedImage(box.labels, box.first, preview.scan.volumeNode), wanted)

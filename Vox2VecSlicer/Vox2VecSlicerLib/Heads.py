@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.volume import Volume
 
@@ -98,3 +99,31 @@ class HeadTool(Protocol):
     def forget(self) -> None:
         """Drop what is kept of scans."""
         ...
+
+
+class LazyHeadTool:
+    """The core's own head tool, imported when it is first used, for it brings PyTorch; or one that is given.
+
+    :ivar tool: ``None`` as long as none was needed.
+    """
+
+    def __init__(self, tool: HeadTool | None = None) -> None:
+        self.tool = tool
+
+    def forget(self) -> None:
+        """See :meth:`HeadTool.forget`."""
+        if self.tool is not None:
+            self.tool.forget()
+
+    def __getattr__(self, name: str) -> Any:
+        if self.tool is None:
+            try:
+                from Vox2VecSlicerLib.CoreHeads import CoreHeads
+            except ModuleNotFoundError as error:
+                raise Vox2VecError(
+                    "Segmentation from strokes is not part of this version of Vox2Vec yet: use similarity, and "
+                    "make a segment of it."
+                ) from error
+
+            self.tool = CoreHeads()
+        return getattr(self.tool, name)

@@ -162,6 +162,38 @@ def _stored(segmentationNode: "vtkMRMLSegmentationNode", segmentID: str) -> tupl
     return voxels.astype(np.int64), Geometry.toNumpy(matrix)
 
 
+@dataclass(frozen=True, eq=False)
+class LabelBox:
+    """Labels of the smallest box of a volume's voxels that holds them all; small, so that showing it takes no time.
+
+    :param labels: (i, j, k) of the box, uint8.
+    :param first: voxel of the volume that is the first of the box.
+    """
+
+    labels: NDArray[np.uint8]
+    first: tuple[int, int, int]
+
+
+def labelBox(labels: NDArray, first: tuple[int, int, int]) -> LabelBox:
+    """Labels (i, j, k) of a box of a volume's voxels, cut to those that are not 0. For the worker: it takes a while.
+
+    :param first: voxel of the volume that is the first of the box.
+    """
+    box = occupied(labels)
+    i, j, k = (a + each.start for a, each in zip(first, box, strict=True))
+    return LabelBox(labels[box].astype(np.uint8, order="F"), (i, j, k))
+
+
+def occupied(array: NDArray) -> tuple[slice, slice, slice]:
+    """The smallest box (i, j, k) that holds everything of an array that is not 0; one voxel if there is nothing."""
+    ranges = []
+    for axis in range(3):
+        used = np.flatnonzero(array.any(axis=tuple({0, 1, 2} - {axis})))
+        ranges.append(slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 1))
+    x, y, z = ranges
+    return x, y, z
+
+
 @dataclass(frozen=True)
 class SegmentContent:
     """What a segment is to hold.
@@ -317,11 +349,15 @@ class SegmentWriter:
         volumeNode: "vtkMRMLVolumeNode",
         content: SegmentContent,
     ) -> "vtkOrientedImageData":
-        """The content on the whole volume: outside of what is written, the segment is as it was."""
-        shape = volumeNode.GetImageData().GetDimensions()
-        labels = np.zeros(shape, np.uint8, order="F")
+        """The content and the segment as it was outside of it, on the smallest box that holds both."""
         old = segmentVoxels(segmentationNode, segmentID, volumeNode)
-        labels[tuple(old.T)] = 1
-        box = tuple(slice(a, a + n) for a, n in zip(content.first, content.mask.shape, strict=True))
+        size = np.array(content.mask.shape)
+        first = np.minimum(content.first, old.min(axis=0)) if len(old) else np.array(content.first)
+        last = content.first + size - 1
+        last = np.maximum(last, old.max(axis=0)) if len(old) else last
+        labels = np.zeros(last - first + 1, np.uint8, order="F")
+        labels[tuple((old - first).T)] = 1
+        box = tuple(slice(a, a + n) for a, n in zip(content.first - first, size, strict=True))
         labels[box] = content.mask
-        return orientedImage(labels, (0, 0, 0), volumeNode)
+        i, j, k = (int(each) for each in first)
+        return orientedImage(labels, (i, j, k), volumeNode)

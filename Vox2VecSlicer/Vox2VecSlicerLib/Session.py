@@ -15,17 +15,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import slicer
 import vtk
 
-from Vox2VecCore.errors import ModelError, Vox2VecError
-from Vox2VecCore.progress import Progress
-from Vox2VecSlicerLib import HeadStore, Setup, Volumes
-from Vox2VecSlicerLib.Colors import LIKENESS, ramp
+from Vox2VecCore.errors import Vox2VecError
+from Vox2VecSlicerLib import Setup, Volumes
 from Vox2VecSlicerLib.Embedding import Embeddings
-from Vox2VecSlicerLib.FewShot import FewShot, fillSegmentation
-from Vox2VecSlicerLib.Heads import Example, HeadTool, Prediction
+from Vox2VecSlicerLib.FewShot import FewShot
+from Vox2VecSlicerLib.Heads import HeadTool, LazyHeadTool
+from Vox2VecSlicerLib.HeadUse import HeadUse
 from Vox2VecSlicerLib.Hover import Hover
 from Vox2VecSlicerLib.Layers import compositeNodes
 from Vox2VecSlicerLib.Layout import SideBySide
@@ -33,10 +31,9 @@ from Vox2VecSlicerLib.Matching import Matching, MatchRow
 from Vox2VecSlicerLib.Observers import Observers
 from Vox2VecSlicerLib.Pca import PcaColors
 from Vox2VecSlicerLib.Points import PointLists
-from Vox2VecSlicerLib.Segments import SegmentContent, addSegment, newSegmentation
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.Similarity import Similarity
-from Vox2VecSlicerLib.SimilaritySegment import connectedContent
+from Vox2VecSlicerLib.SimilarityResults import SimilarityResults
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Strokes import Strokes
 from Vox2VecSlicerLib.Views import Views
@@ -45,6 +42,7 @@ from Vox2VecSlicerLib.Worker import Job, JobProgress, Worker
 if TYPE_CHECKING:
     from slicer import (
         vtkMRMLMarkupsFiducialNode,
+        vtkMRMLMarkupsROINode,
         vtkMRMLScalarVolumeNode,
         vtkMRMLScene,
         vtkMRMLSegmentationNode,
@@ -76,7 +74,7 @@ class Session:
         self.sceneClosed = Signal()
         self._errors: list[Vox2VecError] = []
         self._progress: JobProgress | None = None
-        self._headTool = headTool
+        self.headTool = LazyHeadTool(headTool)
         self._observers = Observers()
         self._worker = Worker()
         self.state = ModuleState(self.scene)
@@ -90,7 +88,13 @@ class Session:
         self.matching = Matching(self.scene, self.state, self._worker, self.points, scan, self._fail)
         self.strokes = Strokes(self.scene, self.state)
         self.fewShot = FewShot(
-            self.scene, self.state, self._worker, self.strokes, self.views, scan, _LazyHeadTool(self), self._fail
+            self.scene, self.state, self._worker, self.strokes, self.views, scan, self.headTool, self._fail
+        )
+        self.heads = HeadUse(
+            self.scene, self.state, self._worker, self.embeddings, self.fewShot, self.headTool, self._fail
+        )
+        self.similarityResults = SimilarityResults(
+            self.scene, self.state, self._worker, self.points, self.similarity, self.fewShot, self._fail
         )
         self.sideBySide = SideBySide(self.scene)
         self._connect()
@@ -140,10 +144,9 @@ class Session:
         self.views.exit()
 
     def releaseMemory(self) -> None:
-        """Drop embeddings, maps, previews and the GPU's cache; the cache on disk stays."""
+        """Drop embeddings, maps, previews and the GPU's cache; the cache on disk and what was learnt stay."""
         self._worker.cancel()
-        self._clear()
-        Setup.releaseDeviceMemory()
+        self._freeMemory()
 
     def shutdown(self, timeoutSeconds: float = 5.0) -> bool:
         """End the thread, waiting for it no longer than asked, and leave no observer; returns whether it has ended."""
@@ -214,7 +217,7 @@ class Session:
         self.embeddings.request(
             volumeNode,
             self.state.model,
-            roi=self.state.roi if volumeNode is self.state.volume else None,
+            roi=self._roiOf(volumeNode),
             device=self.state.device,
             engine=self.state.engine,
             onFailed=self._fail,
@@ -252,29 +255,7 @@ class Session:
 
         :raises Vox2VecError: if there is no map.
         """
-        shown = self._shownMap()
-        volumeNode, part = shown.scan.volumeNode, shown.scan.part
-        node = self.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{volumeNode.GetName()} similarity")
-        matrix = vtk.vtkMatrix4x4()
-        volumeNode.GetIJKToRASMatrix(matrix)
-        node.SetIJKToRASMatrix(matrix)
-        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-        shape = volumeNode.GetImageData().GetDimensions()
-        grid, values = shown.scan.pyramid.grid, shown.values
-        box = shown.scan.partBox()
-
-        def work(_progress: Progress) -> np.ndarray:
-            whole = np.zeros(shape, np.float32, order="F")
-            whole[box] = part.turned(grid.to_source(values))
-            return whole
-
-        def done(whole: np.ndarray) -> None:
-            if node.GetScene() is not None:
-                slicer.util.updateVolumeFromArray(node, whole.T)
-                node.CreateDefaultDisplayNodes()
-
-        self._worker.submit(f"export {node.GetID()}", "Similarity on the CT's voxels", work, done, self._fail)
-        return node
+        return self.similarityResults.export()
 
     def makeSegment(self, world: Any = None, name: str | None = None) -> str:
         """A segment of what is above the threshold and connected to a point (the last positive one when left out).
@@ -282,37 +263,7 @@ class Session:
         :return: the segment in ``state.result``; it is filled when it is computed.
         :raises Vox2VecError: if there is no map or no point.
         """
-        shown = self._shownMap()
-        scan, threshold = shown.scan, self.state.threshold
-        if world is None:
-            inside = self.points.positive[scan.contains(self.points.positive)]
-            world = inside[-1]
-        if not scan.contains([world])[0]:
-            raise Vox2VecError("The chosen point lies outside the embedded part of the volume.")
-        point = scan.fromWorld([world])[0]
-        node = self.fewShot.result(scan.volumeNode)
-        count = node.GetSegmentation().GetNumberOfSegments()
-        r, g, b = ramp(LIKENESS)[(count * 53 + 128) % 256]
-        segmentID = addSegment(node, name or f"Alike {count + 1}", (r, g, b))
-
-        def done(content: SegmentContent) -> None:
-            if node.GetScene() is not None and scan.isCurrent:
-                self.fewShot.writer.write(node, scan.volumeNode, {segmentID: content})
-
-        def failed(error: Vox2VecError) -> None:
-            node.GetSegmentation().RemoveSegment(segmentID)
-            self._fail(error)
-
-        grid, values, part = scan.pyramid.grid, shown.values, scan.part
-        self._worker.submit(
-            f"segment {segmentID}",
-            "Making a segment",
-            lambda progress: connectedContent(grid, values, part, point, threshold, progress),
-            done,
-            failed,
-            urgent=True,
-        )
-        return segmentID
+        return self.similarityResults.makeSegment(world, name)
 
     # Match
 
@@ -418,68 +369,41 @@ class Session:
     # Heads
 
     @property
-    def headTool(self) -> HeadTool:
-        """How heads are trained."""
-        if self._headTool is None:
-            try:
-                from Vox2VecSlicerLib.CoreHeads import CoreHeads
-            except ModuleNotFoundError as error:
-                raise Vox2VecError(
-                    "Segmentation from strokes is not part of this version of Vox2Vec yet: use similarity, and "
-                    "make a segment of it."
-                ) from error
-
-            self._headTool = CoreHeads()
-        return self._headTool
-
-    @property
     def hasHead(self) -> bool:
         """Whether a head has been trained or loaded."""
         return self.fewShot.head is not None
 
     def headSummary(self) -> str:
         """One line about the head, empty without one."""
-        return self.headTool.describe(self.fewShot.head) if self.hasHead else ""
+        return self.heads.summary()
 
     def saveHead(self, path: str | Path) -> None:
         """Write the head to a file.
 
         :raises Vox2VecError: if there is none or the file cannot be written.
         """
-        if not self.hasHead:
-            raise Vox2VecError("There is no head to save; paint strokes first.")
-        self.headTool.save(self.fewShot.head, Path(path))
+        self.heads.save(Path(path))
 
     def loadHead(self, path: str | Path) -> None:
         """Read a head from a file.
 
         :raises ModelError: if it is not a head or belongs to another model.
         """
-        head = self.headTool.load(Path(path))
-        self.fewShot.take(head)
-        HeadStore.storeHead(self.scene, self.state, HeadStore.headText(self.headTool, head))
-        self.previewUpdated.emit()
+        self.heads.load(Path(path))
 
     def applyHead(self, volumeNodes: "list[vtkMRMLScalarVolumeNode]", wait: bool = False) -> None:
         """Segment other volumes with the head, embedding them first when needed: one segmentation each.
 
         :raises Vox2VecError: if there is no head or a node cannot be embedded.
         """
-        if not self.hasHead:
-            raise Vox2VecError("There is no head to apply; train or load one first.")
-        for volumeNode in volumeNodes:
-            if self.isEmbedded(volumeNode):
-                self._predict(volumeNode)
-            else:
-                self._headsWaiting.append(volumeNode.GetID())
-                self.embed(volumeNode)
+        for volumeNode in self.heads.apply(volumeNodes):
+            self.embed(volumeNode)
         if wait:
             self.wait()
 
     # Inner workings
 
     def _connect(self) -> None:
-        self._headsWaiting: list[str] = []
         self.embeddings.embedded.connect(self._onEmbedded)
         self.embeddings.warned.connect(self.warned.emit)
         self.similarity.updated.connect(self.similarityUpdated.emit)
@@ -497,23 +421,17 @@ class Session:
         self._errors.append(error)
         self.failed.emit(str(error))
 
-    def _clear(self) -> None:
-        self._headsWaiting = []
+    def _freeMemory(self) -> None:
+        """Everything that is computed goes; what the user has made stays."""
         self.hover.forget()
         self.similarity.clear()
         self.matching.clear()
         self.pca.clear()
-        self.fewShot.forget()
+        self.fewShot.freeMemory()
+        self.heads.freeMemory()
         self.views.clear()
         self.embeddings.clear()
-        if self._headTool is not None:
-            self._headTool.forget()
-
-    def _shownMap(self) -> Any:
-        shown = self.similarity.mapOf(self.state.volume)
-        if shown is None or not shown.scan.isCurrent:
-            raise Vox2VecError("There is no similarity map; embed the volume and pin a point in it first.")
-        return shown
+        Setup.releaseDeviceMemory()
 
     def _onEmbedded(self, volumeNode: "vtkMRMLScalarVolumeNode") -> None:
         if volumeNode is self.state.volume and not compositeNodes(self.scene, volumeNode):
@@ -524,50 +442,30 @@ class Session:
             self.similarity.update()
             self.matching.update()
             self.pca.update()
-        if volumeNode.GetID() in self._headsWaiting:
-            self._headsWaiting.remove(volumeNode.GetID())
-            self._predict(volumeNode)
+        self.heads.onEmbedded(volumeNode)
         self.embedded.emit(volumeNode)
+
+    def _roiOf(self, volumeNode: "vtkMRMLScalarVolumeNode | None") -> "vtkMRMLMarkupsROINode | None":
+        """The region of interest belongs to the chosen volume, not to its target."""
+        return self.state.roi if volumeNode is self.state.volume else None
 
     def _onHover(self, volumeNode: Any, world: Any) -> None:
         if volumeNode is self.state.volume and self.isEmbedded(self.state.target):
             self.matching.followCursor(world)
 
-    def _predict(self, volumeNode: "vtkMRMLScalarVolumeNode") -> None:
-        scan = self.embeddings.scan(volumeNode)
-        assert scan is not None
-        tool, head = self.headTool, self.fewShot.head
-
-        def done(prediction: Prediction) -> None:
-            if scan.isCurrent:
-                node = newSegmentation(self.scene, f"{volumeNode.GetName()} segmentation", volumeNode)
-                fillSegmentation(node, scan, prediction.labels, tool.structures(head))
-
-        self._worker.submit(
-            f"apply {volumeNode.GetID()}",
-            f"Segmenting {volumeNode.GetName()}",
-            lambda progress: tool.predict(head, Example(scan.pyramid, None, scan.source.volume), progress),
-            done,
-            self._fail,
-        )
-
     def _onStartClose(self, _caller: Any, _event: Any) -> None:
         self._worker.cancel()
-        self._clear()
+        self._freeMemory()
+        self.fewShot.forget()
         self.sceneClosed.emit()
 
     def _onNewScene(self, _caller: Any, _event: Any) -> None:
         self.state.follow()
-        try:
-            head = HeadStore.storedHead(self.state, self.headTool) if self.state.head is not None else None
-        except ModelError as error:
-            head = None
-            self._fail(error)
-        self.fewShot.take(head)
+        self.heads.restore()
         self.fewShot.rest()
         for volumeNode in (self.state.volume, self.state.target):
             if Volumes.refusal(volumeNode) is None and self.checkModel(self.state.model) is None:
-                self.embeddings.requestCached(volumeNode, self.state.model)
+                self.embeddings.requestCached(volumeNode, self.state.model, self._roiOf(volumeNode))
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeRemoved(self, _caller: Any, _event: Any, node: Any) -> None:
@@ -582,16 +480,6 @@ class Session:
             self.matching.clear()
             if node is self.state.volume:
                 self.fewShot.clearPreview()
-
-
-class _LazyHeadTool:
-    """The session's head tool, looked up when it is first used: it imports PyTorch."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session.headTool, name)
 
 
 __all__ = ["Job", "Session"]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from Vox2VecCore.errors import PointError
 from Vox2VecCore.progress import Progress
-from Vox2VecSlicerLib.Segments import SegmentContent
+from Vox2VecSlicerLib.Segments import SegmentContent, occupied
 from Vox2VecSlicerLib.Volumes import Part
 
 if TYPE_CHECKING:
@@ -59,10 +59,6 @@ def connectedContent(
 
 def cropped(mask: NDArray[np.bool_], first: tuple[int, int, int]) -> SegmentContent:
     """The smallest box with all true voxels of a mask whose first voxel is ``first``."""
-    ranges = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        ranges.append((int(used[0]), int(used[-1]) + 1) if len(used) else (0, 1))
-    (a, b), (c, d), (e, f) = ranges
-    i, j, k = first
-    return SegmentContent(mask[a:b, c:d, e:f], (i + a, j + c, k + e))
+    box = occupied(mask)
+    i, j, k = (a + each.start for a, each in zip(first, box, strict=True))
+    return SegmentContent(mask[box], (i, j, k))

@@ -128,7 +128,7 @@ class ModuleState:
     hover = Parameter(False, _flag)
     view = Parameter("similarity", _one_of("similarity", "colors", "uncertainty", "none"))
     autoUpdate = Parameter(True, _flag)
-    headMethod = Parameter("auto", _one_of("auto", "ridge", "lda", "logistic", "mlp"))
+    headMethod = Parameter("auto", _one_of("auto", "prototype", "ridge", "logistic", "mlp"))
     backgroundSegment = Parameter("", _text)
 
     NAMES = tuple(name for name, value in list(vars().items()) if isinstance(value, Parameter | NodeParameter))

@@ -32,8 +32,8 @@ class SegmentPanel:
             "headMethod",
             [
                 ("auto", _("Automatic")),
+                ("prototype", _("Nearest class")),
                 ("ridge", _("Ridge")),
-                ("lda", _("Linear discriminant")),
                 ("logistic", _("Logistic regression")),
                 ("mlp", _("Small neural network")),
             ],
@@ -100,8 +100,11 @@ class SegmentPanel:
 
     def paintNext(self) -> None:
         """Jump to where a stroke helps most, or say that nothing is left to ask."""
-        if self._session.whereToPaintNext() is None:
+        place = self._session.whereToPaintNext()
+        if place is None:
             self._actions.showError(_("There is no preview yet: paint a few strokes first."))
+        else:
+            self._session.jumpTo(place)
 
     def refresh(self) -> None:
         """What is missing before a preview, and which buttons make sense."""

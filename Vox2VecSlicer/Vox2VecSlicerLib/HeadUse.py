@@ -1,0 +1,121 @@
+"""A trained head beyond the strokes it was learnt from: kept in files and in the scene, applied to other volumes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from Vox2VecCore.errors import ModelError, Vox2VecError
+from Vox2VecCore.progress import Progress
+from Vox2VecSlicerLib import HeadStore
+from Vox2VecSlicerLib.Embedding import Embeddings
+from Vox2VecSlicerLib.FewShot import FewShot, Preview, fillSegmentation, previewOf
+from Vox2VecSlicerLib.Heads import Example, HeadTool
+from Vox2VecSlicerLib.Segments import newSegmentation
+from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Worker import Worker
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene
+
+
+class HeadUse:
+    """Saves, loads and applies the head that :class:`FewShot` holds."""
+
+    def __init__(
+        self,
+        scene: "vtkMRMLScene",
+        state: ModuleState,
+        worker: Worker,
+        embeddings: Embeddings,
+        fewShot: FewShot,
+        tool: HeadTool,
+        onFailed: Callable[[Vox2VecError], None],
+    ) -> None:
+        self._scene = scene
+        self._state = state
+        self._worker = worker
+        self._embeddings = embeddings
+        self._fewShot = fewShot
+        self._tool = tool
+        self._onFailed = onFailed
+        self._waiting: list[str] = []
+
+    def summary(self) -> str:
+        """One line about the head, empty without one."""
+        head = self._fewShot.head
+        return "" if head is None else self._tool.describe(head)
+
+    def save(self, path: Path) -> None:
+        """Write the head to a file.
+
+        :raises Vox2VecError: if there is none or the file cannot be written.
+        """
+        if self._fewShot.head is None:
+            raise Vox2VecError("There is no head to save; paint strokes first.")
+        self._tool.save(self._fewShot.head, path)
+
+    def load(self, path: Path) -> None:
+        """Read a head from a file; the scene keeps it, too.
+
+        :raises ModelError: if it is not a head.
+        """
+        head = self._tool.load(path)
+        self._fewShot.take(head)
+        HeadStore.storeHead(self._scene, self._state, HeadStore.headText(self._tool, head))
+        self._fewShot.updated.emit()
+
+    def restore(self) -> None:
+        """Take the head that was saved with the scene, if there is one."""
+        head = None
+        if self._state.head is not None:
+            try:
+                head = HeadStore.storedHead(self._state, self._tool)
+            except ModelError as error:
+                self._onFailed(error)
+        self._fewShot.take(head)
+
+    def apply(self, volumeNodes: "list[vtkMRMLScalarVolumeNode]") -> "list[vtkMRMLScalarVolumeNode]":
+        """Segment volumes with the head: one segmentation each.
+
+        :return: those that have to be embedded first; they are segmented when they are.
+        :raises Vox2VecError: if there is no head.
+        """
+        if self._fewShot.head is None:
+            raise Vox2VecError("There is no head to apply; train or load one first.")
+        missing = []
+        for volumeNode in volumeNodes:
+            if self._embeddings.scan(volumeNode) is not None:
+                self._predict(volumeNode)
+            else:
+                self._waiting.append(volumeNode.GetID())
+                missing.append(volumeNode)
+        return missing
+
+    def onEmbedded(self, volumeNode: "vtkMRMLScalarVolumeNode") -> None:
+        """A volume is embedded: segment it if that was asked for."""
+        if volumeNode.GetID() in self._waiting:
+            self._waiting.remove(volumeNode.GetID())
+            self._predict(volumeNode)
+
+    def freeMemory(self) -> None:
+        """Segment no volume any more that waits for its embedding, and drop what the tool keeps of scans."""
+        self._waiting.clear()
+        self._tool.forget()
+
+    def _predict(self, volumeNode: "vtkMRMLScalarVolumeNode") -> None:
+        scan = self._embeddings.scan(volumeNode)
+        assert scan is not None
+        tool, head = self._tool, self._fewShot.head
+
+        def work(progress: Progress) -> Preview:
+            found = tool.predict(head, Example(scan.pyramid, None, scan.source.volume), progress)
+            return previewOf(tool, head, scan, found)
+
+        def done(found: Preview) -> None:
+            if scan.isCurrent:
+                node = newSegmentation(self._scene, f"{volumeNode.GetName()} segmentation", volumeNode)
+                fillSegmentation(node, found)
+
+        self._worker.submit(
+            f"apply {volumeNode.GetID()}", f"Segmenting {volumeNode.GetName()}", work, done, self._onFailed
+        )

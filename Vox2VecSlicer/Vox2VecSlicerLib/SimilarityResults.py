@@ -1,0 +1,112 @@
+"""What is kept of a similarity map: a volume of its own, or a segment of what lights up."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import slicer
+import vtk
+
+from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.progress import Progress
+from Vox2VecSlicerLib.Colors import LIKENESS, ramp
+from Vox2VecSlicerLib.FewShot import FewShot
+from Vox2VecSlicerLib.Points import PointLists
+from Vox2VecSlicerLib.Segments import SegmentContent, addSegment
+from Vox2VecSlicerLib.Similarity import Similarity
+from Vox2VecSlicerLib.SimilaritySegment import connectedContent
+from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Worker import Worker
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene
+
+
+class SimilarityResults:
+    """Keeps results of the map of the pinned points."""
+
+    def __init__(
+        self,
+        scene: "vtkMRMLScene",
+        state: ModuleState,
+        worker: Worker,
+        points: PointLists,
+        similarity: Similarity,
+        fewShot: FewShot,
+        onFailed: Callable[[Vox2VecError], None],
+    ) -> None:
+        self._scene = scene
+        self._state = state
+        self._worker = worker
+        self._points = points
+        self._similarity = similarity
+        self._fewShot = fewShot
+        self._onFailed = onFailed
+
+    def export(self) -> "vtkMRMLScalarVolumeNode":
+        """See :meth:`Session.exportSimilarity`."""
+        shown = self._shownMap()
+        volumeNode, part = shown.scan.volumeNode, shown.scan.part
+        node = self._scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{volumeNode.GetName()} similarity")
+        matrix = vtk.vtkMatrix4x4()
+        volumeNode.GetIJKToRASMatrix(matrix)
+        node.SetIJKToRASMatrix(matrix)
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        shape = volumeNode.GetImageData().GetDimensions()
+        grid, values = shown.scan.pyramid.grid, shown.values
+        box = shown.scan.partBox()
+
+        def work(_progress: Progress) -> np.ndarray:
+            whole = np.zeros(shape, np.float32, order="F")
+            whole[box] = part.turned(grid.to_source(values))
+            return whole
+
+        def done(whole: np.ndarray) -> None:
+            if node.GetScene() is not None:
+                slicer.util.updateVolumeFromArray(node, whole.T)
+                node.CreateDefaultDisplayNodes()
+
+        self._worker.submit(f"export {node.GetID()}", "Similarity on the CT's voxels", work, done, self._onFailed)
+        return node
+
+    def makeSegment(self, world: Any, name: str | None) -> str:
+        """See :meth:`Session.makeSegment`."""
+        shown = self._shownMap()
+        scan, threshold = shown.scan, self._state.threshold
+        if world is None:
+            inside = self._points.positive[scan.contains(self._points.positive)]
+            if len(inside) == 0:
+                raise Vox2VecError("No positive point lies in the volume; pin one where the segment shall be.")
+            world = inside[-1]
+        if not scan.contains([world])[0]:
+            raise Vox2VecError("The chosen point lies outside the embedded part of the volume.")
+        point = scan.fromWorld([world])[0]
+        node = self._fewShot.result(scan.volumeNode)
+        count = node.GetSegmentation().GetNumberOfSegments()
+        r, g, b = ramp(LIKENESS)[(count * 53 + 128) % 256]
+        segmentID = addSegment(node, name or f"Alike {count + 1}", (r, g, b))
+
+        def done(content: SegmentContent) -> None:
+            if node.GetScene() is not None and scan.isCurrent:
+                self._fewShot.writer.write(node, scan.volumeNode, {segmentID: content})
+
+        def failed(error: Vox2VecError) -> None:
+            node.GetSegmentation().RemoveSegment(segmentID)
+            self._onFailed(error)
+
+        grid, values, part = scan.pyramid.grid, shown.values, scan.part
+        self._worker.submit(
+            f"segment {segmentID}",
+            "Making a segment",
+            lambda progress: connectedContent(grid, values, part, point, threshold, progress),
+            done,
+            failed,
+            urgent=True,
+        )
+        return segmentID
+
+    def _shownMap(self) -> Any:
+        shown = self._similarity.mapOf(self._state.volume)
+        if shown is None or not shown.scan.isCurrent:
+            raise Vox2VecError("There is no similarity map; embed the volume and pin a point in it first.")
+        return shown
