@@ -43,6 +43,18 @@ FAULTS = {
         'name="stopButton"',
         "test_embed.py::test_cancel_really_stops",
     ),
+    "where to paint next does not jump": (
+        f"{PANELS}/SegmentPanel.py",
+        "self._session.jumpTo(place)",
+        "pass",
+        "test_segment.py::test_where_to_paint_next_jumps_the_slices",
+    ),
+    "strokes that nobody learns from": (
+        "Vox2VecSlicerLib/Strokes.py",
+        "        self.changed.emit()\n\n\ndef _label",
+        "        pass\n\n\ndef _label",
+        "test_segment.py::test_each_stroke_updates_the_preview_by_itself",
+    ),
     "the editor's scene before its node": (
         f"{PANELS}/SegmentPanel.py",
         "editor.setMRMLSegmentEditorNode(self._session.segmentEditorNode())",

@@ -2,8 +2,13 @@
 
 import time
 
+import numpy as np
 import pytest
 from PySide6 import QtCore
+
+from Testing.module.test_segment import painted, segment_ids, stroke
+
+__all__ = ["painted"]
 
 MAX_GAP_MS = 50.0
 BEAT_MS = 5
@@ -75,3 +80,55 @@ def test_sliders_leave_the_panel_free(panel, embedded, parameter) -> None:
             setattr(panel.session.state, parameter, step / 20)
 
     assert longest_gap(panel, start) < MAX_GAP_MS
+
+
+def test_strokes_leave_the_panel_free(panel, painted) -> None:
+    structure = segment_ids(panel.session.strokesNode())[1]
+    sizes = iter(range(11, 20))
+
+    def start() -> None:
+        stroke(panel, painted, structure, np.s_[15:19, 18:25, 8 : next(sizes)])
+
+    assert longest_gap(panel, start) < MAX_GAP_MS
+
+
+def test_strokes_in_a_large_scan_hold_nothing_up(panel, add_ct) -> None:
+    """On the thread of the panel strokes are only copied and previews only handed over, whatever the size of the CT."""
+    import slicer
+
+    from Vox2VecSlicerLib.FewShot import Preview, fillSegmentation
+    from Vox2VecSlicerLib.Heads import Prediction, Structure
+    from Vox2VecSlicerLib.Scan import Scan
+    from Vox2VecSlicerLib.Segments import labelBox
+    from Vox2VecSlicerLib.Volumes import source
+
+    shape = (300, 300, 200)
+    ct = slicer.util.addVolumeFromArray(np.zeros(shape[::-1], np.int16), name="large")
+    panel.session.state.autoUpdate = False
+    panel.session.state.volume = ct
+    background, structure = segment_ids(panel.session.strokesNode())[:2]
+    stroke(panel, ct, background, np.s_[2:4, 2:299, 2:4])
+    stroke(panel, ct, structure, np.s_[190:192, 2:4, 2:299])
+    labels = np.zeros(shape, np.int16, order="F")
+    labels[100:160, 100:160, 50:90] = 2
+
+    class Pyramid:
+        class grid:  # noqa: N801
+            source_shape, source_affine = shape, np.eye(4)
+
+    scan = Scan(ct, Pyramid, source(ct))
+    preview = Preview(scan, Prediction(None), [Structure(2, "A", (1.0, 0.0, 0.0))], labelBox(labels, (0, 0, 0)))
+    node = panel.session.fewShot.result(ct)
+    fillSegmentation(node, preview)
+    for work in (
+        panel.session.strokesStatus,
+        lambda: panel.session.strokes.reader(scan),
+        lambda: fillSegmentation(node, preview),
+    ):
+        seconds = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - begin)
+        assert min(seconds) * 1e3 < MAX_GAP_MS
+    assert np.count_nonzero(panel.session.strokes.reader(scan)().array == 1) == 2 * 297 * 2

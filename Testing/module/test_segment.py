@@ -109,12 +109,15 @@ def test_add_a_structure(panel, embedded) -> None:
     assert panel.ui.segmentEditorWidget.mrmlSegmentEditorNode().GetSelectedSegmentID() == ids[-1]
 
 
-def test_where_to_paint_next(panel, painted) -> None:
+def test_where_to_paint_next_jumps_the_slices(panel, painted, red_slice) -> None:
     panel.press(panel.ui.updatePreviewButton)
     panel.finish()
+    red_slice.JumpSliceByCentering(90.0, 90.0, 90.0)
     panel.press(panel.ui.paintNextButton)
     panel.finish()
     assert not panel.ui.errorLabel.visible
+    shown = [red_slice.GetSliceToRAS().GetElement(axis, 3) for axis in range(3)]
+    assert shown == pytest.approx(panel.session.whereToPaintNext(), abs=1e-3)
 
 
 def test_scene_closed_in_the_middle_of_training(panel, painted) -> None:

@@ -253,6 +253,25 @@ def test_a_saved_scene_brings_everything_back(session, scene, slicer_app, tmp_pa
     assert sorted(names) == ["Chest segmentation", "Chest strokes"]
 
 
+def test_a_reopened_scene_finds_the_embedding_of_its_region(session, scene, slicer_app, tmp_path):
+    node = volumeNode(GEOMETRIES["oblique"], name="Chest")
+    roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    roi.SetXYZ(30, -80, 200)
+    roi.SetRadiusXYZ(40, 35, 30)
+    session.state.volume, session.state.roi = node, roi
+    session.embed(wait=True)
+    shape = session.embeddings.scan(node).pyramid.grid.source_shape
+    assert shape != node.GetImageData().GetDimensions()
+    path = tmp_path / "scene.mrb"
+    assert slicer.util.saveScene(str(path))
+    slicer_app.clear()
+    assert scene.ReadFromMRB(str(path), False)
+    session.wait()
+    again = session.embeddings.scan(session.state.volume)
+    assert again is not None, "found in the cache"
+    assert again.pyramid.grid.source_shape == shape
+
+
 def test_embedded_elsewhere_is_not_delivered_to_a_node_of_the_same_name(scene):
     worker = Worker()
     embeddings = Embeddings(worker, lambda *_: Embedded(None))

@@ -158,3 +158,28 @@ def test_a_foreign_segmentation_may_hold_the_strokes(painted, scene):
     painted.state.strokes = mine
     assert painted.strokesNode() is mine
     assert [each.name for each in painted.strokes.structures().values()] == ["Bone"]
+
+
+def test_the_preview_shows_what_the_head_says_voxel_by_voxel(painted):
+    preview, node = painted.fewShot.preview, painted.fewShot.previewNode
+    part = preview.scan.part
+    expected = np.argwhere(part.turned(preview.prediction.labels.array) == 2) + part.first
+    found = segmentVoxels(node, segmentIDs(node)[0], painted.state.volume)
+    assert len(expected) > 10
+    assert {tuple(v) for v in found} == {tuple(v) for v in expected}
+    assert node.GetDisplayNode().GetVisibility()
+    assert not node.GetSaveWithScene()
+
+
+def test_overlapping_and_shared_labelmaps_are_read_alike(painted):
+    second = painted.addStructure("Spleen")
+    node, scan = painted.strokesNode(), painted.embeddings.scan(painted.state.volume)
+    paint(painted, second, [(20, 17, k) for k in range(8, 12)])
+    apart = painted.strokes.labels(scan).array
+    whole = scan.part.turned(apart)
+    assert [whole[20, 17, k] for k in (8, 11, 12)] == [3, 3, 2], "the later segment lies on top"
+    layers = node.GetSegmentation().GetNumberOfLayers()
+    node.GetSegmentation().CollapseBinaryLabelmaps(False)
+    assert node.GetSegmentation().GetNumberOfLayers() < layers, "now background and a structure share a labelmap"
+    np.testing.assert_array_equal(painted.strokes.labels(scan).array, apart)
+    painted.wait()

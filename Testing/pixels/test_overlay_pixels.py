@@ -164,3 +164,31 @@ def test_points_and_segments_are_drawn_in_place(view, session):
     inside = view.color(picture, centre)
     assert inside[0] - inside[2] > 30, "the segment's red lies over the place that was painted"
     assert not isColoured(view.color(picture, centre + np.array([40.0, 0, 0])))
+
+
+def test_strokes_and_their_preview_are_drawn_in_place(view, session):
+    node = volumeNode(GEOMETRIES["left-handed oblique"])
+    put(node, "linear over grid")
+    view.showBackground(node)
+    session.state.volume, session.state.view = node, "none"
+    session.embed(wait=True)
+    strokes = session.strokesNode()
+    background, structure = (strokes.GetSegmentation().GetNthSegmentID(i) for i in range(2))
+    paint(session, structure, [(20, 17, k) for k in range(8, 18)])
+    paint(session, background, [(2, 2, k) for k in range(8, 18)])
+    session.wait()
+    strokes.GetDisplayNode().SetVisibility(False)
+    preview = session.fewShot.preview
+    scan, labels = preview.scan, preview.prediction.labels
+    view.jump(scan.toWorld(labels.to_ras([np.array(labels.shape) / 2]))[0])
+    picture = view.render()
+    view.save(picture, PICTURES / "preview.png")
+    ijk = np.argwhere(np.ones(labels.shape, bool))
+    world = scan.toWorld(labels.to_ras(ijk))
+    plane = np.array([[view.sliceNode.GetSliceToRAS().GetElement(i, j) for j in (2, 3)] for i in range(3)])
+    near = np.abs((world - plane[:, 1]) @ plane[:, 0]) < 0.3
+    places, values = world[near], labels.array[tuple(ijk[near].T)]
+    seen = np.array([isColoured(view.color(picture, p), 25) if view_has(view, p) else False for p in places])
+    here = np.array([view_has(view, p) for p in places])
+    assert min((values[here] == 2).sum(), (values[here] == 0).sum()) > 20
+    assert (seen[here] == (values[here] == 2)).mean() > 0.93

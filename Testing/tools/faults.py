@@ -91,6 +91,20 @@ FAULTS = (
         (f"{MRML}/test_segments.py",),
     ),
     Fault(
+        "strokes are read one voxel off",
+        "StoredLabels.py",
+        "np.full_like(i, k)], axis=1) + self.first",
+        "np.full_like(i, k + 1)], axis=1) + self.first",
+        (f"{MRML}/test_strokes.py", f"{MRML}/test_segments.py"),
+    ),
+    Fault(
+        "the preview is shown one voxel off",
+        "FewShot.py",
+        "orientedImage(box.labels, box.first, preview.scan.volumeNode)",
+        "orientedImage(box.labels, (box.first[0] + 4, *box.first[1:]), preview.scan.volumeNode)",
+        (f"{MRML}/test_strokes.py", f"{PIXELS}::test_strokes_and_their_preview_are_drawn_in_place"),
+    ),
+    Fault(
         "left-handed volumes are not turned over",
         "Volumes.py",
         "        return array[:, :, ::-1] if self.flipped else array",

@@ -117,19 +117,20 @@ class FewShot:
             raise Vox2VecError(missing)
         self._changedAt = None
         structures = list(self._strokes.structures().values())
-        example = Example(scan.pyramid, self._strokes.labels(scan), scan.source.volume)
+        readStrokes = self._strokes.reader(scan)
         method, tool, base = self._state.headMethod, self._tool, self._base
         self._worker.cancel(REFINEMENT)
 
-        def work(progress: Progress) -> tuple[Any, str, Preview]:
+        def work(progress: Progress) -> tuple[Example, Any, str, Preview]:
+            example = Example(scan.pyramid, readStrokes(), scan.source.volume)
             head, prediction = tool.learn(example, structures, method, base, progress)
-            return head, headText(tool, head), previewOf(tool, head, scan, prediction)
+            return example, head, headText(tool, head), previewOf(tool, head, scan, prediction)
 
         self._worker.submit(
             TOPIC,
             "Learning from strokes",
             work,
-            lambda result: self._learnt(scan, example, *result),
+            lambda result: self._learnt(scan, *result),
             self._onFailed,
         )
 

@@ -11,10 +11,11 @@ import numpy as np
 import slicer
 import vtk
 from numpy.typing import NDArray
-from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+from vtkmodules.util.numpy_support import numpy_to_vtk
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib import Geometry
+from Vox2VecSlicerLib.StoredLabels import StoredLabels
 
 if TYPE_CHECKING:
     from slicer import (
@@ -106,7 +107,11 @@ def terminology(segment: Any) -> str:
 def hasVoxels(segmentationNode: "vtkMRMLSegmentationNode", segmentID: str | None = None) -> bool:
     """Whether a segment, or any, holds a voxel."""
     wanted = segmentIDs(segmentationNode) if segmentID is None else [segmentID]
-    return any(len(_stored(segmentationNode, each)[0]) for each in wanted)
+    for each in wanted:
+        stored = storedLabels(segmentationNode, each)
+        if stored is not None and stored.holds(labelValue(segmentationNode, each)):
+            return True
+    return False
 
 
 def segmentVoxels(
@@ -117,19 +122,14 @@ def segmentVoxels(
     Only the box that the segment occupies is looked at. The segmentation has to be under the volume's transform
     (:func:`align`).
     """
-    stored, toLocal = _stored(segmentationNode, segmentID)
-    if len(stored) == 0:
-        return stored
-    toVolume = np.linalg.inv(Geometry.ijkToLocal(volumeNode)) @ toLocal
-    shape = np.array(volumeNode.GetImageData().GetDimensions())
-    shift = np.rint(toVolume[:3, 3])
-    corners = np.stack([stored.min(axis=0), stored.max(axis=0)])
-    moved = corners @ toVolume[:3, :3].T + toVolume[:3, 3]
-    if np.abs(moved - corners - shift).max() < ON_GRID:
-        voxels = stored + shift.astype(np.int64)
-        return voxels[((voxels >= 0) & (voxels < shape)).all(axis=1)]
-    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentID, volumeNode)
-    return np.argwhere(array)[:, ::-1].astype(np.int64)
+    stored = storedLabels(segmentationNode, segmentID)
+    if stored is None:
+        return np.zeros((0, 3), np.int64)
+    shift = shiftToVolume(stored, volumeNode)
+    if shift is None:
+        return resampledVoxels(segmentationNode, segmentID, volumeNode)
+    voxels = stored.voxels(labelValue(segmentationNode, segmentID))[0] + shift
+    return voxels[((voxels >= 0) & (voxels < volumeNode.GetImageData().GetDimensions())).all(axis=1)]
 
 
 def orientedImage(
@@ -147,19 +147,33 @@ def orientedImage(
     return image
 
 
-def _stored(segmentationNode: "vtkMRMLSegmentationNode", segmentID: str) -> tuple[NDArray[np.int64], NDArray]:
-    """Voxels (n, 3) of a segment in its own labelmap, and the way from there to the segmentation's space (4, 4)."""
+def storedLabels(segmentationNode: "vtkMRMLSegmentationNode", segmentID: str) -> StoredLabels | None:
+    """The labelmap of a segment, which it may share with others; ``None`` when it has none or is empty."""
     segment = segmentationNode.GetSegmentation().GetSegment(segmentID)
-    image = None if segment is None else segment.GetRepresentation(BINARY_LABELMAP)
-    scalars = None if image is None else image.GetPointData().GetScalars()
-    if scalars is None or scalars.GetNumberOfTuples() == 0:
-        return np.zeros((0, 3), np.int64), np.eye(4)
-    x, _, y, _, z, _ = image.GetExtent()
-    labels = vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
-    matrix = vtk.vtkMatrix4x4()
-    image.GetImageToWorldMatrix(matrix)
-    voxels = np.argwhere(labels == segment.GetLabelValue())[:, ::-1] + (x, y, z)
-    return voxels.astype(np.int64), Geometry.toNumpy(matrix)
+    return None if segment is None else StoredLabels.of(segment.GetRepresentation(BINARY_LABELMAP))
+
+
+def labelValue(segmentationNode: "vtkMRMLSegmentationNode", segmentID: str) -> int:
+    """Value of a segment in its labelmap."""
+    return int(segmentationNode.GetSegmentation().GetSegment(segmentID).GetLabelValue())
+
+
+def shiftToVolume(stored: StoredLabels, volumeNode: "vtkMRMLVolumeNode") -> NDArray[np.int64] | None:
+    """What to add to voxels of a labelmap for those of a volume; ``None`` when they do not coincide."""
+    toVolume = np.linalg.inv(Geometry.ijkToLocal(volumeNode)) @ stored.toLocal
+    shift = np.rint(toVolume[:3, 3])
+    first = np.array(stored.first)
+    corners = np.stack([first, first + stored.values.shape[::-1]])
+    moved = corners @ toVolume[:3, :3].T + toVolume[:3, 3]
+    return shift.astype(np.int64) if np.abs(moved - corners - shift).max() < ON_GRID else None
+
+
+def resampledVoxels(
+    segmentationNode: "vtkMRMLSegmentationNode", segmentID: str, volumeNode: "vtkMRMLVolumeNode"
+) -> NDArray[np.int64]:
+    """Voxels (n, 3) of a volume that a segment holds whose labelmap has another grid."""
+    array = slicer.util.arrayFromSegmentBinaryLabelmap(segmentationNode, segmentID, volumeNode)
+    return StoredLabels(array, (0, 0, 0), np.eye(4)).voxels()[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,11 @@
 """The strokes: a segmentation that is painted with Slicer's own Segment Editor, one segment a structure."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
+from numpy.typing import NDArray
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.volume import Volume
@@ -11,17 +13,22 @@ from Vox2VecSlicerLib.Heads import BACKGROUND, Structure
 from Vox2VecSlicerLib.Observers import Observers
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Segments import (
+    BINARY_LABELMAP,
     addSegment,
     align,
     hasVoxels,
+    labelValue,
     newSegmentation,
+    resampledVoxels,
     segmentIDs,
-    segmentVoxels,
+    shiftToVolume,
+    storedLabels,
     tag,
     terminology,
 )
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.StoredLabels import StoredLabels
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkMRMLSegmentationNode, vtkMRMLSegmentEditorNode, vtkMRMLVolumeNode
@@ -50,6 +57,7 @@ class Strokes:
         self._state = state
         self._observers = Observers()
         self._watched: Any = None
+        self._painted: dict[str, tuple[Any, bool]] = {}
         state.changed.connect(self._onState)
         self._watch()
 
@@ -109,31 +117,66 @@ class Strokes:
 
     def labels(self, scan: Scan) -> Volume:
         """The strokes as labels on the embedded part of a scan: 0 unlabelled, 1 background, structures from 2."""
-        node = self._state.strokes
-        grid = scan.pyramid.grid
-        labels = np.zeros(grid.source_shape, np.int16, order="F")
+        return self.reader(scan)()
+
+    def reader(self, scan: Scan) -> Callable[[], Volume]:
+        """What gives :meth:`labels` of the strokes as they are now. They are only copied here; it is for the worker."""
+        node, grid, part = self._state.strokes, scan.pyramid.grid, scan.part
+        painted: list[tuple[NDArray | StoredLabels, NDArray, int, int]] = []
         if node is not None:
             align(node, scan.volumeNode)
             numbers = {self._state.backgroundSegment: BACKGROUND}
             numbers |= {segmentID: each.label for segmentID, each in self.structures().items()}
+            copies: dict[int, StoredLabels] = {}
             for segmentID in segmentIDs(node):
-                voxels = segmentVoxels(node, segmentID, scan.volumeNode) - np.array(scan.part.first)
+                stored = storedLabels(node, segmentID)
+                if stored is None:
+                    continue
+                shift = shiftToVolume(stored, scan.volumeNode)
+                if shift is None:
+                    voxels = resampledVoxels(node, segmentID, scan.volumeNode)
+                    painted.append((voxels, np.zeros(3, np.int64), 0, numbers[segmentID]))
+                    continue
+                address = stored.values.__array_interface__["data"][0]  # segments share labelmaps
+                if address not in copies:
+                    copies[address] = stored.copy()
+                painted.append((copies[address], shift, labelValue(node, segmentID), numbers[segmentID]))
+
+        def read() -> Volume:
+            labels = np.zeros(grid.source_shape, np.int16, order="F")
+            for where, shift, value, number in painted:
+                voxels = where.voxels(value)[0] if isinstance(where, StoredLabels) else where
+                voxels = voxels + shift - np.array(part.first)
                 voxels = voxels[((voxels >= 0) & (voxels < labels.shape)).all(axis=1)]
-                scan.part.turned(labels)[tuple(voxels.T)] = numbers[segmentID]
-        return Volume(labels, grid.source_affine, "strokes")
+                part.turned(labels)[tuple(voxels.T)] = number
+            return Volume(labels, grid.source_affine, "strokes")
+
+        return read
 
     def status(self) -> str:
         """What is missing before a head can be trained, in one sentence; empty when nothing is."""
         node = self._state.strokes
-        if node is None or not hasVoxels(node):
+        painted = [] if node is None else [each for each in segmentIDs(node) if self._isPainted(node, each)]
+        if not painted:
             return "Paint a few strokes: some in the structure, some in what surrounds it (Background)."
-        painted = [s for s in segmentIDs(node) if hasVoxels(node, s)]
         structures = [s for s in painted if s != self._state.backgroundSegment]
         if not structures:
             return "Paint at least one stroke in a structure; so far there is only background."
         if len(painted) < 2:
             return "Paint at least one stroke in the background, or in a second structure."
         return ""
+
+    def _isPainted(self, node: "vtkMRMLSegmentationNode", segmentID: str) -> bool:
+        """Whether a segment holds a voxel; looked up once for each change of it."""
+        segment = node.GetSegmentation().GetSegment(segmentID)
+        image = segment.GetRepresentation(BINARY_LABELMAP)
+        if image is None:
+            return False
+        scalars = image.GetPointData().GetScalars()
+        now = (image.GetMTime(), 0 if scalars is None else scalars.GetMTime(), segment.GetLabelValue())
+        if self._painted.get(segmentID, (None, False))[0] != now:
+            self._painted[segmentID] = (now, hasVoxels(node, segmentID))
+        return self._painted[segmentID][1]
 
     def release(self) -> None:
         """Remove the observers."""
