@@ -1,4 +1,7 @@
-"""Say in one sentence what this computer lacks before ``make install`` starts."""
+"""Say in one sentence what this computer lacks before ``make install`` starts.
+
+The one file here that Pythons too old for the rest must be able to run (3.6 and newer), or they could not be refused.
+"""
 
 import ctypes.util
 import importlib.util
@@ -16,7 +19,7 @@ GRAPHICS = {
 DRIVERS = "libgl1-mesa-dri"
 
 
-def missing_packages() -> list[str]:
+def missing_packages():  # no annotations: old Pythons would evaluate them
     """Debian and Ubuntu packages that the tests of Slicer's views lack; on other systems none."""
     if sys.platform != "linux":
         return []
@@ -24,7 +27,7 @@ def missing_packages() -> list[str]:
     return [*lacking, DRIVERS] if lacking else []
 
 
-def missing() -> str | None:
+def missing():
     """What is missing and how to get it, or ``None``."""
     version = ".".join(map(str, sys.version_info[:2]))
     if not (3, 10) <= sys.version_info[:2] <= (3, 13):
@@ -34,7 +37,7 @@ def missing() -> str | None:
     return None
 
 
-def advice() -> str | None:
+def advice():
     """What only the tests of Slicer's views lack and how to get it, or ``None``."""
     packages = missing_packages()
     if not packages:
@@ -46,6 +49,7 @@ if __name__ == "__main__":
     if "--packages" in sys.argv:
         sys.stdout.write(" ".join(missing_packages()))
         sys.exit()
-    if hint := advice():
+    hint = advice()
+    if hint:
         sys.stderr.write(hint + "\n")
     sys.exit(missing())
