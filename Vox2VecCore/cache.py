@@ -104,18 +104,30 @@ class PyramidCache:
         return sorted(found, key=lambda entry: -entry.last_used)
 
     def clear(self) -> int:
-        """Remove everything, half-written folders of killed runs too; returns the bytes freed."""
+        """Remove everything, half-written folders of killed runs too; returns the bytes freed.
+
+        :raises CacheError: if something cannot be removed.
+        """
         freed = 0
         for folder in [path for path in self.folder.glob("*/") if path.is_dir()]:
-            freed += _folder_bytes(folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                size = _folder_bytes(folder)
+                shutil.rmtree(folder)
+                freed += size
+            except FileNotFoundError:  # another process was faster
+                continue
+            except OSError as error:
+                raise CacheError(
+                    f"{folder}: cannot be removed ({error.strerror or error}); check its rights."
+                ) from error
         return freed
 
     def _make_room(self, keep: str) -> None:
         """Drop what killed runs left behind, then the entries not used for longest, until the bound holds."""
         for folder in self.folder.glob(".*.tmp"):
-            if time.time() - folder.stat().st_mtime > ABANDONED_AFTER_S:
-                shutil.rmtree(folder, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another process has just finished it
+                if time.time() - folder.stat().st_mtime > ABANDONED_AFTER_S:
+                    shutil.rmtree(folder, ignore_errors=True)
         entries, bound = self.entries(), max_bytes()
         total = sum(entry.bytes for entry in entries)
         for entry in reversed(entries):

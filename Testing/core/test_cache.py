@@ -139,6 +139,34 @@ def test_abandoned_leftovers_go_when_room_is_made(model: Model, cache: PyramidCa
     assert young.exists()
 
 
+def test_another_process_may_finish_while_room_is_made(
+    model: Model, cache: PyramidCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its half-written folder is listed, and renamed before it is looked at."""
+    glob = Path.glob
+
+    def listed(folder: Path, pattern: str) -> list[Path]:
+        gone = [folder / ".gone.1.tmp"] if pattern == ".*.tmp" else []
+        return [*glob(folder, pattern), *gone]
+
+    monkeypatch.setattr(Path, "glob", listed)
+    embed(phantom(), model)
+    assert len(cache.entries()) == 1
+
+
+def test_clear_does_not_claim_what_it_could_not_remove(
+    model: Model, cache: PyramidCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed(phantom(), model)
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("shutil.rmtree", denied)
+    with pytest.raises(CacheError, match=r"cannot be removed \(Permission denied\)"):
+        cache.clear()
+
+
 def test_full_disk_leaves_nothing(model: Model, cache: PyramidCache, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -200,6 +228,29 @@ def test_a_read_only_cache_still_answers(model: Model, cache: PyramidCache, monk
     monkeypatch.setattr(Path, "mkdir", denied)
     with pytest.raises(CacheError, match="Permission denied"):
         embed(phantom(seed=8), model, cache=cache)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
+def test_a_folder_that_is_really_read_only(model: Model, cache: PyramidCache) -> None:
+    """Not even root, who may run the tests, can write to it while being somebody else."""
+    cached = embed(phantom(), model)
+    levels = [np.array(level.unit) for level in cached.levels]
+    cache.folder.chmod(0o555)
+    for folder in [cache.folder, *cache.folder.parents][:4]:
+        folder.chmod(folder.stat().st_mode | 0o055)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        again = embed(phantom(), model)
+        assert all(np.array_equal(a, b.unit) for a, b in zip(levels, again.levels, strict=True))
+        with pytest.raises(CacheError, match=r"cannot be written \(Permission denied\).*VOX2VEC_CACHE_DIR"):
+            embed(phantom(seed=8), model)
+    finally:
+        if root:
+            os.seteuid(0)
+        cache.folder.chmod(0o755)
+    assert len(list(cache.folder.iterdir())) == 1
 
 
 def test_two_processes_at_once(model: Model, cache: PyramidCache) -> None:
