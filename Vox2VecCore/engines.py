@@ -22,6 +22,8 @@ Precision = Literal["auto", "single", "half"]
 
 SELF_CHECK_COSINE = 0.999
 """Half precision is used only if its first tile agrees this well with single precision."""
+SELF_CHECK_SHARE = 0.001
+"""Of the vectors in that tile, this share may agree less well."""
 
 
 class Engine(Protocol):
@@ -145,13 +147,23 @@ class TorchEngine:
 
 
 def agree(expected: tuple[torch.Tensor, ...], got: tuple[torch.Tensor, ...]) -> bool:
-    """Whether all outputs point the same way: cosine over each whole tensor above the limit, nothing infinite."""
+    """Whether all outputs point the same way, and nothing is infinite.
+
+    The cosine has to be above the limit over each whole tensor, and, in a tensor (X, Y, Z, C) of vectors, for all but
+    a thousandth of them. The second matters with trained weights: in bfloat16 the vectors of the shipped model agree
+    to 0.9996 on average, but those that are short before they are made unit vectors only to 0.985 (measured).
+    """
     for a, b in zip(expected, got, strict=True):
         a, b = a.float(), b.float()
         # In float32 the sums of millions of terms are off by more than what is looked for.
         dot, aa, bb = (float((x * y).sum(dtype=torch.float64)) for x, y in ((a, b), (a, a), (b, b)))
         if not bool(torch.isfinite(b).all()) or (aa > 0 and dot < SELF_CHECK_COSINE * (aa * bb) ** 0.5):
             return False
+        if a.ndim == 4:
+            lengths = a.norm(dim=-1) * b.norm(dim=-1)
+            astray = (a * b).sum(-1) < SELF_CHECK_COSINE * lengths
+            if float(astray.sum()) > SELF_CHECK_SHARE * astray.numel():
+                return False
     return True
 
 

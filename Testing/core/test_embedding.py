@@ -9,14 +9,18 @@ import torch
 from Testing.support.models import random_model
 from Testing.support.scans import phantom
 from Vox2VecCore.backbone import gather_vectors
-from Vox2VecCore.embedding import embed, tile_image
+from Vox2VecCore.embedding import embed, fill_levels, tile_image
+from Vox2VecCore.encoding import StoredLevels
+from Vox2VecCore.engines import make_engine
 from Vox2VecCore.errors import Cancelled, PointError, VolumeError
 from Vox2VecCore.grid import grid_scan
-from Vox2VecCore.model import Model
+from Vox2VecCore.model import Model, load_model
 from Vox2VecCore.progress import Progress, ProgressReport
 from Vox2VecCore.pyramid import FeaturePyramid
+from Vox2VecCore.pyramid_files import new_levels
 from Vox2VecCore.tiles import Tile, plan_tiles
 from Vox2VecCore.volume import Volume
+from Vox2VecCore.volume_io import read_volume
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +58,45 @@ def test_engines_and_order_do_not_matter(tmp_path: Path, overlap: tuple[int, int
     for x, y in zip(a.levels, b.levels, strict=True):
         assert np.mean(x.unit != y.unit) < 0.01
     assert np.allclose(all_vectors(a), all_vectors(b), atol=0.1)
+
+
+def test_the_order_of_tiles_does_not_matter(model: Model) -> None:
+    """Tiles never mix, so any order, and any share of them by different workers, gives the same bytes."""
+    scan = grid_scan(phantom((70, 50, 45)), model.config.spacing_mm)
+    tiles = plan_tiles(scan.body, model.config)
+    assert len(tiles) > 3
+    channels = model.config.architecture.level_channels
+    run = make_engine(StoredLevels(model.network(), channels, model.config.level_statistics).eval(), "cpu", "torch")
+    results = []
+    for order in (tiles, tiles[::-1], [*tiles[1::2], *tiles[::2]]):
+        levels = new_levels(model.config, scan.grid.shape, None)
+        fill_levels(scan, order, model.config, run, levels, Progress())
+        results.append(levels)
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            assert np.array_equal(a.unit, b.unit)
+            assert np.array_equal(a.magnitude, b.magnitude)
+
+
+def test_the_shipped_model_keeps_the_cosine_above_0999_on_a_real_ct(demo_ct: Path) -> None:
+    """What is stored against the network in single precision, with whatever engine and precision auto picks here."""
+    model = load_model()
+    whole = read_volume(demo_ct)
+    volume = Volume(np.ascontiguousarray(whole.array[150:350, 120:300, 40:90]), whole.affine)
+    pyramid = embed(volume, model, cache=False)
+    scan = grid_scan(volume, model.config.spacing_mm)
+    (tile,) = plan_tiles(scan.body, model.config)
+    image = tile_image(scan.hu, tile, model.config.window_hu)
+    voxels = pyramid.body_voxels(2000)
+    assert model.config.level_statistics is None, "else the vectors below have to be standardised"
+    with torch.no_grad():
+        levels = model.network()(torch.from_numpy(image)[None, None])
+    for level, expected in zip(pyramid.levels, levels, strict=True):
+        i, j, k = ((voxels - np.array(tile.start)) // np.array(level.stride)).T
+        vectors = expected[0, :, i, j, k].T.numpy()
+        got = level.unit_vectors(voxels)
+        cosine = (got * vectors).sum(1) / np.linalg.norm(got, axis=1) / np.linalg.norm(vectors, axis=1)
+        assert cosine.min() > 0.999
 
 
 def test_every_body_voxel_has_a_vector_on_every_level(model: Model) -> None:
@@ -140,8 +183,6 @@ def test_storage_is_small(model: Model, private_cache: Path) -> None:
     "name", ["lidc/lidc_0001", "totalsegmentator/ts_abdomen_pelvis", "sts/sts_002", "elastix/elx_lung_baseline"]
 )
 def test_real_scans(shared_ct: Path, model: Model, name: str) -> None:
-    from Vox2VecCore.volume_io import read_volume
-
     volume = read_volume(shared_ct / f"{name}.nii.gz")
     pyramid = embed(volume, model, cache=False)
     vectors = all_vectors(pyramid)

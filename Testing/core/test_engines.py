@@ -198,6 +198,20 @@ def test_agreement_is_exact_for_millions_of_values() -> None:
     assert agree((values,), (nearly,))
 
 
+@pytest.mark.parametrize(("astray", "fine"), [(0, True), (5, True), (50, False)])
+def test_agreement_looks_at_single_vectors(astray: int, fine: bool) -> None:
+    """Ten thousand vectors, some of them turned by 8 degrees: over the whole tensor that is nothing."""
+    vectors = torch.nn.functional.normalize(
+        torch.randn(10, 10, 100, 2, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    turned = vectors.clone()
+    angle = torch.tensor(np.radians(8.0))
+    turn = torch.tensor([[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]], dtype=torch.float32)
+    turned.view(-1, 2)[:astray] = turned.view(-1, 2)[:astray] @ turn
+    assert agree((vectors,), (turned,)) is fine
+    assert agree((vectors.flatten(),), (turned.flatten(),))
+
+
 def test_agreement_refuses_infinities() -> None:
     ones = (torch.ones(10),)
     assert agree(ones, ones)
