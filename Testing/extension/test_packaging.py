@@ -1,10 +1,14 @@
 """Slicer packages what the CMakeLists list, and says nothing about the rest: the lists have to equal the tree."""
 
+import importlib
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from Testing.support.cmake_lists import cmake_list
 
@@ -73,3 +77,25 @@ def test_requirements_are_the_librarys_own() -> None:
     for path in (MODULE / "Resources").glob("requirements*.txt"):
         for line in path.read_text(encoding="utf-8").splitlines():
             assert f'"{line}"' in text, f"{path.name}: {line}"
+
+
+def test_everything_asked_for_is_pinned_for_the_tests() -> None:
+    """Every package that ``pyproject.toml`` names has the version that tests run on in ``constraints.txt``."""
+    pinned = re.findall(r"^([\w.-]+)==", (REPOSITORY / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    known = {name.lower().replace("_", "-") for name in pinned}
+    asked = {requirement.name.lower() for requirement in map(Requirement, metadata.requires("vox2vec-slicer") or [])}
+    assert len(pinned) == len(known), "pinned twice"
+    assert asked - {"vox2vec-slicer"} <= known
+
+
+def test_the_wheel_takes_all_that_is_needed_at_run_time() -> None:
+    """The command, the viewer with its page and the shipped model; paths as ``pyproject.toml`` has them."""
+    text = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    packages = re.search(r"^packages = \[(.*)\]$", text, re.MULTILINE)
+    assert packages is not None
+    for folder in re.findall(r'"([^"]+)"', packages[1]):
+        assert (REPOSITORY / folder / "__init__.py").is_file()
+    assert '"Resources/Models" = "Vox2VecCore/Models"' in text
+    code = re.search(r'^vox2vec = "([\w.]+):(\w+)"$', text, re.MULTILINE)
+    assert code is not None
+    assert callable(getattr(importlib.import_module(code[1]), code[2]))
