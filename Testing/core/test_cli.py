@@ -12,17 +12,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
+import nibabel
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from Testing.support.commands import Run, answer, runner
+from Testing.support.dicom_series import write_series
 from Testing.support.models import random_model
 from Testing.support.scans import phantom
 from Vox2VecCore import volume_io
 from Vox2VecCore.cli import console, options
 from Vox2VecCore.engines import DeviceName, EngineName, Precision
-from Vox2VecCore.model import DEFAULT_MODEL, load_model
+from Vox2VecCore.model import DEFAULT_MODEL, file_sha256, load_model
 from Vox2VecCore.volume import Volume
 from Vox2VecCore.volume_io import read_volume, write_volume
 
@@ -134,8 +137,6 @@ def test_embed_for_people(run: Run, models: Path) -> None:
 
 
 def test_a_frame_of_a_4d_file(run: Run, folder: Path) -> None:
-    import nibabel
-
     volume = phantom()
     stack = np.stack([volume.array, volume.array[::-1]], axis=3)
     nibabel.save(nibabel.Nifti1Image(stack, volume.affine), folder / "4d.nii.gz")
@@ -362,6 +363,42 @@ def test_doctor_reads_the_extras_of_this_distribution() -> None:
 SIMILAR = ("similarity", "scan.nii.gz", "-m", "rough")
 
 
+def bad_scans(folder: Path) -> None:
+    """Scans that are not one, beside ``scan.nii.gz`` in the folder."""
+    whole = (folder / "scan.nii.gz").read_bytes()
+    (folder / "empty.nii.gz").write_bytes(b"")
+    (folder / "half.nii.gz").write_bytes(whole[: len(whole) // 2])
+    (folder / "scan.nrrd").write_bytes(whole)
+    (folder / "dir.nii.gz").mkdir()
+    (folder / "empty").mkdir()
+    air = np.random.default_rng(0).integers(-1010, -990, (20, 20, 20)).astype(np.int16)
+    nan = np.zeros((9, 9, 9), np.float32)
+    nan[3, 4, 5] = np.nan
+    for name, array in {"air": air, "nan": nan, "flat": np.full((9, 9, 9), 7, np.int16)}.items():
+        write_volume(Volume(array, np.eye(4)), folder / f"{name}.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.stack([air, air], axis=3), np.eye(4)), folder / "4d.nii.gz")
+    lps = np.diag([1.0, 1.0, 3.0, 1.0])
+    lps[2, 3] = -9
+    write_series(folder / "gap", np.zeros((8, 8, 6), np.uint16), lps)[2].unlink()
+    write_series(folder / "mixed", np.zeros((8, 8, 6), np.uint16), lps)
+    write_series(folder / "mixed" / "thin", np.zeros((8, 8, 9), np.uint16), lps, uid="1.2.4")
+
+
+def bad_models(folder: Path) -> None:
+    """Model directories ``flipped`` (a byte) and ``incomplete`` (a tensor) in the folder."""
+    flipped = random_model(folder, name="flipped").directory / "model.safetensors"
+    content = bytearray(flipped.read_bytes())
+    content[-1] ^= 1
+    flipped.write_bytes(content)
+    incomplete = random_model(folder, name="incomplete").directory
+    tensors = load_file(incomplete / "model.safetensors")
+    tensors.pop("backbone.first_conv.bias")
+    save_file(tensors, incomplete / "model.safetensors")
+    config = json.loads((incomplete / "config.json").read_text())
+    config["weights_sha256"] = file_sha256(incomplete / "model.safetensors")
+    (incomplete / "config.json").write_text(json.dumps(config))
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -375,7 +412,15 @@ SIMILAR = ("similarity", "scan.nii.gz", "-m", "rough")
         (["embed", "empty.nii.gz", "-m", "rough"], "is empty"),
         (["embed", "half.nii.gz", "-m", "rough"], "half.nii.gz"),
         (["embed", "air.nii.gz", "-m", "rough"], "air"),
-        (["embed", ".", "-m", "rough"], "no DICOM"),
+        (["embed", "nan.nii.gz", "-m", "rough"], r"nan.nii.gz: the value at voxel \(3, 4, 5\) is nan"),
+        (["embed", "flat.nii.gz", "-m", "rough"], "every voxel has the value 7"),
+        (["embed", "4d.nii.gz", "-m", "rough"], "4D with 2 frames"),
+        (["embed", "scan.nrrd", "-m", "rough"], "the name says .nrrd but the content is gzip"),
+        (["embed", "gap", "-m", "rough"], r"missing slices between -6.00 and 0.00 mm"),
+        (["embed", "mixed", "-m", "rough", "--series", "9"], r"no series 9 here; there are: 1.2.4 \(CT, 9 slices"),
+        (["embed", "scan.nii.gz", "-m", "flipped"], "model.safetensors: damaged"),
+        (["embed", "scan.nii.gz", "-m", "incomplete"], "1 tensors are missing"),
+        (["embed", "empty", "-m", "rough"], "no DICOM"),
         (["embed", "scan.nii.gz", "-m", "rough", "--frame", "3"], "frame"),
         (["embed", "scan.nii.gz", "-m", "rough", "--series", "1.2"], "series"),
         ([*SIMILAR, "--out", "a.nii.gz"], "--point X Y Z"),
@@ -402,12 +447,8 @@ SIMILAR = ("similarity", "scan.nii.gz", "-m", "rough")
     ],
 )
 def test_one_sentence_and_nothing_left(run: Run, folder: Path, arguments: list[str], sentence: str) -> None:
-    (folder / "empty.nii.gz").write_bytes(b"")
-    whole = (folder / "scan.nii.gz").read_bytes()
-    (folder / "half.nii.gz").write_bytes(whole[: len(whole) // 2])
-    (folder / "dir.nii.gz").mkdir()
-    air = np.random.default_rng(0).integers(-1010, -990, (20, 20, 20)).astype(np.int16)
-    write_volume(Volume(air, np.eye(4)), folder / "air.nii.gz")
+    bad_scans(folder)
+    bad_models(folder)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     code, out, err = run(*arguments)
     assert (code, out) == (2, "")
