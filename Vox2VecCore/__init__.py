@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from Vox2VecCore.embedding import embed
     from Vox2VecCore.errors import Vox2VecError
+    from Vox2VecCore.fewshot.segmenting import apply_head
+    from Vox2VecCore.fewshot.training import train_head
     from Vox2VecCore.matching import match_points
     from Vox2VecCore.model import load_model
     from Vox2VecCore.similarity import similarity_map
@@ -19,22 +21,26 @@ if TYPE_CHECKING:
 __all__ = [
     "Volume",
     "Vox2VecError",
+    "apply_head",
     "embed",
     "load_model",
     "match_points",
     "read_volume",
     "similarity_map",
+    "train_head",
     "write_volume",
 ]
 
 _HOMES = {
     "Volume": "volume",
     "Vox2VecError": "errors",
+    "apply_head": "fewshot.segmenting",
     "embed": "embedding",
     "load_model": "model",
     "match_points": "matching",
     "read_volume": "volume_io",
     "similarity_map": "similarity",
+    "train_head": "fewshot.training",
     "write_volume": "volume_io",
 }
 

@@ -21,6 +21,10 @@ class ModelError(Vox2VecError):
     """A model is unknown, damaged, or does not match what is asked of it."""
 
 
+class HeadError(Vox2VecError):
+    """Strokes do not suffice to learn from, or a head and what it is given do not fit together."""
+
+
 class SettingsError(Vox2VecError):
     """A settings file or an override cannot be read, names an unknown key, or gives a value of the wrong type."""
 

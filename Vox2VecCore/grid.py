@@ -171,10 +171,7 @@ def grid_scan(volume: Volume, spacing_mm: Sequence[float], progress: Progress | 
     progress.step(STAGE, 1, 3)
     scan = canonical(volume)
     grid = _plan_grid(volume, scan, _crop_box(mask, scan), target)
-    sigma_mm = np.sqrt(np.maximum(target**2 - scan.spacing_mm**2, 0) / (8 * np.log(2)))
-    hu = np.empty(grid.shape, np.float32)
-    to_scan = scan.ras_to_ijk @ grid.affine
-    resample_linear(scan.array, to_scan, hu, fill=AIR_HU, sigma=sigma_mm / scan.spacing_mm, floor=AIR_HU)
+    hu = _hu_on_grid(scan, grid)
     progress.step(STAGE, 2, 3)
     inside = np.empty(grid.shape, np.float32)
     resample_linear(mask.array, mask.ras_to_ijk @ grid.affine, inside, fill=0.0)
@@ -183,6 +180,25 @@ def grid_scan(volume: Volume, spacing_mm: Sequence[float], progress: Progress | 
         body[...] = True
     progress.step(STAGE, 3, 3)
     return GriddedScan(grid, hu, body)
+
+
+def hu_on_grid(volume: Volume, grid: ModelGrid) -> NDArray[np.float32]:
+    """HU (X, Y, Z) of a CT on the grid that :func:`grid_scan` made for it.
+
+    :raises VolumeError: if the grid is that of another scan.
+    """
+    if volume.shape != grid.source_shape or not np.allclose(volume.affine, grid.source_affine, atol=1e-3):
+        raise VolumeError(f"{volume.name}: is not the scan that was embedded; its grid is another one.")
+    return _hu_on_grid(canonical(volume), grid)
+
+
+def _hu_on_grid(scan: Volume, grid: ModelGrid) -> NDArray[np.float32]:
+    """HU of a scan with canonical axes on a grid, after the low-pass of :func:`grid_scan`."""
+    sigma_mm = np.sqrt(np.maximum(grid.spacing_mm**2 - scan.spacing_mm**2, 0) / (8 * np.log(2)))
+    hu = np.empty(grid.shape, np.float32)
+    to_scan = scan.ras_to_ijk @ grid.affine
+    resample_linear(scan.array, to_scan, hu, fill=AIR_HU, sigma=sigma_mm / scan.spacing_mm, floor=AIR_HU)
+    return hu
 
 
 def _crop_box(mask: Volume, scan: Volume) -> NDArray[np.float64]:

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from Vox2VecCore.fewshot.head import Head, HeadClass
-from Vox2VecCore.fewshot.session import HeadSession
 
+from Vox2VecCore.fewshot.classes import HeadClass
+from Vox2VecCore.fewshot.head import Head
+from Vox2VecCore.fewshot.session import HeadSession
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Heads import BACKGROUND, Example, Prediction, Structure
 from Vox2VecSlicerLib.Strokes import BACKGROUND_COLOR
@@ -37,7 +38,6 @@ class CoreHeads:
         ]
         found = session.update(example.strokes, progress=progress)
         assert session.head is not None
-        assert found is not None
         return session.head, Prediction(
             found.labels_on_ct(), _percent(found.uncertainty), session.where_to_paint_next()
         )
@@ -47,9 +47,8 @@ class CoreHeads:
         session = self._session
         if session is None or session.head is not head or self._for[0] is not example.pyramid:
             session = HeadSession(example.pyramid, example.volume(), head=head)
-        labels = session.segment(progress=progress)
-        whole = session.predict(progress=progress)
-        return Prediction(labels, _percent(whole.uncertainty), session.where_to_paint_next())
+        found = session.segment(progress=progress)
+        return Prediction(found.labels, _percent(found.uncertainty), session.where_to_paint_next())
 
     def structures(self, head: Head) -> list[Structure]:
         """See :meth:`Heads.HeadTool.structures`."""

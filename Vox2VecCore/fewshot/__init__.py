@@ -1,0 +1,1 @@
+"""Segmentation from a few strokes: heads on frozen voxel embeddings."""

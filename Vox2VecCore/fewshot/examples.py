@@ -1,0 +1,200 @@
+"""What strokes teach: labelled vectors of one or several scans, and how much each counts.
+
+A long stroke is not a thousand independent samples, and a large structure is not more important than a small one.
+Every class therefore has the same weight, shared evenly by the 12 mm cells that its strokes pass through.
+
+Strokes say little about all that nobody painted, which is most of a scan. A fixed sample of unlabelled body voxels
+comes along as *unknown*: how far each counts as background is estimated while fitting (learning from positive and
+unlabelled data, as Elkan and Noto, KDD 2008, do it by weights).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from Vox2VecCore.errors import HeadError
+from Vox2VecCore.fewshot.classes import UNLABELLED
+from Vox2VecCore.fewshot.intensity import CHANNELS, IntensityMaps
+from Vox2VecCore.pyramid import FeaturePyramid
+from Vox2VecCore.volume import Volume
+
+CELL_MM = 12.0
+UNKNOWN_VOXELS = 3000
+MOST_LABELLED = 8000
+"""Labelled voxels that are kept of one scan; more are thinned evenly."""
+TOUCHING = np.ones((3, 3, 3), bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Labelled and unknown vectors.
+
+    :param vectors: (n, C) float32: unit vectors level by level, finest first, then intensity features, if any.
+    :param values: (n,) class values; 0 is unknown.
+    :param strokes: (n,) number of the stroke a voxel is from, over all scans; -1 for unknown ones.
+    :param weights: (n,) summing to 1 for each class, and to 1 for the unknown ones.
+    :param has_intensity: whether the last columns are intensity features.
+    :param scans: names of the scans.
+    """
+
+    vectors: NDArray[np.float32]
+    values: NDArray[np.int64]
+    strokes: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    has_intensity: bool
+    scans: tuple[str, ...]
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Rows that are not unknown."""
+        return self.values != UNLABELLED
+
+
+def embedded_vectors(
+    pyramid: FeaturePyramid, voxels: NDArray[np.int64], intensity: IntensityMaps | None
+) -> NDArray[np.float32]:
+    """What heads see of grid voxels (n, 3): (n, C) float32."""
+    columns = [level.unit_vectors(voxels) for level in pyramid.levels]
+    if intensity is not None:
+        columns.append(intensity.at(voxels))
+    return np.concatenate(columns, axis=1)
+
+
+def stroke_voxels(
+    pyramid: FeaturePyramid, strokes: Volume
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Grid voxels that strokes pass through: voxels (n, 3), their class values, and the number of the stroke.
+
+    Several voxels of the CT in one of the grid count once; the rarer class wins, for it is the smaller structure.
+
+    :raises HeadError: if nothing is painted, or nothing where the scan was embedded.
+    """
+    array = np.asarray(strokes.array)
+    box = ndimage.find_objects((array != UNLABELLED).astype(np.uint8))
+    if not box or box[0] is None:
+        raise HeadError(f"{strokes.name}: holds no strokes; paint some in the structure and some in the background.")
+    part, first = array[box[0]], np.array([side.start for side in box[0]])
+    numbers = np.zeros(part.shape, np.int64)
+    for value in np.unique(part[part != UNLABELLED]):
+        connected, _ = ndimage.label(part == value, TOUCHING)
+        numbers[connected > 0] = connected[connected > 0] + numbers.max()
+    ijk = np.argwhere(part != UNLABELLED)
+    values, numbers = part[tuple(ijk.T)].astype(np.int64), numbers[tuple(ijk.T)]
+    grid = pyramid.grid
+    voxels = np.floor(grid.to_voxels(strokes.to_ras(ijk + first)) + 0.5).astype(np.int64)
+    inside = ((voxels >= 0) & (voxels < np.array(grid.shape))).all(axis=1)
+    voxels, values, numbers = voxels[inside], values[inside], numbers[inside]
+    kept = pyramid.levels[-1].unit_vectors(voxels).any(axis=1) if len(voxels) else np.zeros(0, bool)
+    if not kept.any():
+        raise HeadError(f"{strokes.name}: all strokes lie outside the body; paint inside the patient.")
+    voxels, values, numbers = voxels[kept], values[kept], numbers[kept]
+    size = np.bincount(values)[values]
+    order = np.argsort(size, kind="stable")
+    flat = np.ravel_multi_index(tuple(voxels[order].T), grid.shape)
+    _, once = np.unique(flat, return_index=True)
+    index = order[once]
+    return voxels[index], values[index], numbers[index]
+
+
+def examples_from(pyramid: FeaturePyramid, strokes: Volume, intensity: IntensityMaps | None, name: str) -> Examples:
+    """Examples of one scan.
+
+    :param strokes: class values on any grid that covers the strokes; 0 is unlabelled.
+    :param name: of the scan.
+    :raises HeadError: as :func:`stroke_voxels`.
+    """
+    voxels, values, numbers = stroke_voxels(pyramid, strokes)
+    if len(voxels) > MOST_LABELLED:
+        kept = np.linspace(0, len(voxels) - 1, MOST_LABELLED).astype(np.int64)
+        voxels, values, numbers = voxels[kept], values[kept], numbers[kept]
+    weights = _weights(voxels, values, pyramid.grid.spacing_mm)
+    others = unknown_voxels(pyramid, voxels)
+    return Examples(
+        np.concatenate([embedded_vectors(pyramid, each, intensity) for each in (voxels, others)]),
+        np.concatenate([values, np.zeros(len(others), np.int64)]),
+        np.concatenate([numbers, np.full(len(others), -1)]),
+        np.concatenate([weights, np.full(len(others), 1 / max(len(others), 1))]),
+        intensity is not None,
+        (name,),
+    )
+
+
+def unknown_voxels(pyramid: FeaturePyramid, painted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A fixed sample of body voxels (n, 3) that no stroke touches."""
+    sample = pyramid.body_voxels(UNKNOWN_VOXELS)
+    shape = pyramid.grid.shape
+    flat = [np.ravel_multi_index(tuple(each.T), shape) for each in (sample, painted)]
+    return sample[~np.isin(flat[0], flat[1])]
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    """Examples of several scans as one; every class is balanced anew.
+
+    :raises HeadError: if they have different features.
+    """
+    if len({(part.vectors.shape[1], part.has_intensity) for part in parts}) > 1:
+        raise HeadError("Some of the scans were learnt with their CT and some without; give all of them with the CT.")
+    values = np.concatenate([part.values for part in parts])
+    weights = np.concatenate([part.weights for part in parts])
+    for value in np.unique(values):
+        rows = values == value
+        weights[rows] /= weights[rows].sum()
+    offset, strokes = 0, []
+    for part in parts:
+        strokes.append(np.where(part.strokes >= 0, part.strokes + offset, -1))
+        offset += int(part.strokes.max(initial=0)) + 1
+    return Examples(
+        np.concatenate([part.vectors for part in parts]),
+        values,
+        np.concatenate(strokes),
+        weights,
+        parts[0].has_intensity,
+        tuple(dict.fromkeys(name for part in parts for name in part.scans)),
+    )
+
+
+def check_teachable(examples: Examples, background: int) -> None:
+    """Whether a head can be learnt at all.
+
+    :raises HeadError: if there is no structure, or nothing to tell it from.
+    """
+    found = sorted(set(examples.values[examples.labelled].tolist()))
+    if found == [background]:
+        raise HeadError("There are strokes of the background only; paint at least one in a structure.")
+    if len(found) < 2:
+        raise HeadError("There are strokes of one class only; paint some in the background or in a second structure.")
+
+
+def level_columns(pyramid_channels: Sequence[int]) -> list[slice]:
+    """Columns of every level in :attr:`Examples.vectors`; intensity features follow in the last CHANNELS columns."""
+    ends = np.cumsum(pyramid_channels)
+    return [slice(int(end - n), int(end)) for end, n in zip(ends, pyramid_channels, strict=True)]
+
+
+def _weights(
+    voxels: NDArray[np.int64], values: NDArray[np.int64], spacing_mm: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    cells = np.floor(voxels * spacing_mm / CELL_MM).astype(np.int64)
+    weights = np.zeros(len(voxels))
+    for value in np.unique(values):
+        rows = np.flatnonzero(values == value)
+        _, cell, counts = np.unique(cells[rows], axis=0, return_inverse=True, return_counts=True)
+        weights[rows] = 1 / counts[cell.reshape(-1)]
+        weights[rows] /= weights[rows].sum()
+    return weights
+
+
+__all__ = [
+    "CHANNELS",
+    "Examples",
+    "check_teachable",
+    "embedded_vectors",
+    "examples_from",
+    "joined",
+    "level_columns",
+    "stroke_voxels",
+    "unknown_voxels",
+]

@@ -1,0 +1,292 @@
+"""Fitting heads: from examples to one or two linear maps.
+
+- *prototype*: the nearest class mean; for a handful of clicks.
+- *ridge*: linear discriminants with a shrunk common covariance (Friedman, JASA 1989), in closed form.
+- *logistic*: multinomial logistic regression with a quadratic penalty, by L-BFGS, started from the last solution.
+- *mlp*: one hidden layer; what enters it is a linear map, so whole scans stay cheap.
+
+All but the first are fitted twice: unknown voxels count as background as far as the first fit takes them for it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from Vox2VecCore.errors import HeadError
+from Vox2VecCore.fewshot.classes import UNLABELLED
+from Vox2VecCore.fewshot.examples import Examples
+
+Method = Literal["auto", "prototype", "ridge", "logistic", "mlp"]
+METHODS: tuple[str, ...] = get_args(Method)
+
+CLICKS = 5
+FEW = 300
+"""Labelled voxels up to which the closed form is taken."""
+SHRINKAGE, PROTOTYPE_SHRINKAGE = 0.1, 0.9
+UNKNOWN_SHARE = 0.5
+"""Weight of all unknown voxels together, in classes."""
+PENALTY = 1e-3
+LOGISTIC_STEPS, LOGISTIC_WARM_STEPS = 25, 12
+HIDDEN, MLP_STEPS, MLP_NOISE = 32, 80, 0.1
+ROUNDS = 2
+FOLDS = 3
+TEMPERATURES = np.geomspace(0.25, 8, 41)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearMaps:
+    """Logits of every class: ``v @ weight + bias``; with a hidden layer, ``relu`` of that ``@ out + out_bias``.
+
+    :param weight: (C, K) float32.
+    :param bias: (K,).
+    :param out: (K, classes), or ``None``.
+    :param out_bias: (classes,), or ``None``.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    out: NDArray[np.float32] | None = None
+    out_bias: NDArray[np.float32] | None = None
+
+    def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (n, classes) of vectors (n, C)."""
+        first = vectors @ self.weight + self.bias
+        return first if self.out is None else np.maximum(first, 0) @ self.out + self.out_bias
+
+    def divided(self, temperature: float) -> "LinearMaps":
+        """The same decisions with logits divided by a number."""
+        t = np.float32(temperature)
+        if self.out is None or self.out_bias is None:
+            return LinearMaps(self.weight / t, self.bias / t)
+        return LinearMaps(self.weight, self.bias, self.out / t, self.out_bias / t)
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A fit and why it was made like this.
+
+    :param values: (classes,) class values in the order of the logits.
+    :param method: that was used.
+    :param note: one sentence on the choice.
+    """
+
+    maps: LinearMaps
+    values: NDArray[np.int64]
+    method: str
+    note: str
+
+
+def choose(examples: Examples, method: str) -> tuple[str, str]:
+    """The method to use and why.
+
+    :raises HeadError: if it is unknown.
+    """
+    if method not in METHODS:
+        raise HeadError(f"Unknown method '{method}'; there are {', '.join(METHODS)}.")
+    if method != "auto":
+        return method, "chosen by the user"
+    counts = np.unique(examples.values[examples.labelled], return_counts=True)[1]
+    total = int(counts.sum())
+    if counts.max() <= CLICKS:
+        return "prototype", f"auto: at most {CLICKS} voxels a class"
+    if total <= FEW:
+        return "ridge", f"auto: {total} labelled voxels, at most {FEW}"
+    return "logistic", f"auto: {total} labelled voxels, more than {FEW}"
+
+
+def fit(
+    examples: Examples,
+    method: str,
+    background: int,
+    *,
+    start: LinearMaps | None = None,
+    calibrate: bool = True,
+    check: Callable[[], None] = lambda: None,
+) -> Fitted:
+    """Fit a head.
+
+    :param background: class value of the background; unknown voxels lean on it, whether or not it was painted.
+    :param start: an earlier logistic solution for the same classes, to go on from.
+    :param calibrate: fit the temperature of the probabilities on strokes that were left out, a third at a time.
+    :param check: called between steps; raises to cancel.
+    :raises HeadError: if the method is unknown or the fit is not finite.
+    """
+    name, note = choose(examples, method)
+    values = np.unique(np.append(examples.values[examples.labelled], background))
+    maps = _fit(examples, name, values, background, start, check)
+    if not all(np.isfinite(part).all() for part in (maps.weight, maps.bias)):
+        raise HeadError("Learning from these strokes gave no finite numbers; paint more, or in other places.")
+    if calibrate:
+        maps = maps.divided(_temperature(examples, name, values, background, check))
+    return Fitted(maps, values, name, note)
+
+
+def _fit(
+    examples: Examples,
+    method: str,
+    values: NDArray[np.int64],
+    background: int,
+    start: LinearMaps | None,
+    check: Callable[[], None],
+) -> LinearMaps:
+    known = examples.labelled
+    index = np.searchsorted(values, np.where(known, examples.values, background))
+    shrinkage = PROTOTYPE_SHRINKAGE if method == "prototype" else SHRINKAGE
+    share = UNKNOWN_SHARE * len(values)
+    first = int(np.searchsorted(values, background))
+    weights = examples.weights * np.where(known, 1.0, share)
+    maps = _discriminants(examples.vectors, index, weights, len(values), shrinkage)
+    check()
+    if method == "prototype":
+        return maps
+    for _ in range(ROUNDS):
+        weights[~known] = _membership(maps(examples.vectors[~known]), first, share)
+        if method == "ridge":
+            maps = _discriminants(examples.vectors, index, weights, len(values), shrinkage)
+        elif method == "logistic":
+            usable = start is not None and start.out is None and start.weight.shape == maps.weight.shape
+            begin = start if usable and start is not None else maps
+            steps = LOGISTIC_WARM_STEPS if begin is start else LOGISTIC_STEPS
+            maps = _logistic(examples.vectors, index, weights, begin, steps)
+            start = maps
+        else:
+            maps = _perceptron(examples.vectors, index, weights, len(values), check)
+        check()
+    return maps
+
+
+def _membership(logits: NDArray[np.float32], background: int, share: float) -> NDArray[np.float64]:
+    """How far unknown voxels count as background: in proportion to their probability, ``share`` in all."""
+    likely = _softmax(logits)[:, background] + 1e-6
+    return np.asarray(likely / max(float(likely.sum()), 1e-9) * share, np.float64)
+
+
+def _discriminants(
+    vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray, classes: int, shrinkage: float
+) -> LinearMaps:
+    """Gaussian classes with equal priors and one covariance, shrunk towards a multiple of the identity."""
+    x = torch.from_numpy(vectors)
+    w = torch.from_numpy(weights.astype(np.float32))
+    of_class = functional.one_hot(torch.from_numpy(index), classes).float() * w[:, None]
+    total = of_class.sum(0).clamp_min(1e-12)
+    means = of_class.T @ x / total[:, None]
+    covariance = ((x * w[:, None]).T @ x - means.T @ (means * total[:, None])) / total.sum()
+    size = len(covariance)
+    level = covariance.diagonal().mean().clamp_min(1e-8)
+    covariance = (1 - shrinkage) * covariance + shrinkage * level * torch.eye(size)
+    weight = torch.linalg.solve(covariance, means.T)
+    bias = -0.5 * (means.T * weight).sum(0)
+    seen = (of_class.sum(0) > 0).numpy()
+    # A class without any voxel (a background that nobody painted in a scan of structures only) is never chosen.
+    return LinearMaps(weight.numpy(), np.where(seen, bias.numpy(), -1e4).astype(np.float32))
+
+
+def _logistic(
+    vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray, start: LinearMaps, steps: int
+) -> LinearMaps:
+    """Weighted cross-entropy of standardised features plus a quadratic penalty."""
+    x = torch.from_numpy(vectors)
+    mean, scale = x.mean(0), x.std(0).clamp_min(1e-6)
+    z = (x - mean) / scale
+    target, w = torch.from_numpy(index), torch.from_numpy((weights / weights.sum()).astype(np.float32))
+    begin = torch.from_numpy(start.weight) * scale[:, None]
+    offset = torch.from_numpy(start.bias) + mean @ torch.from_numpy(start.weight)
+    shrink = min(1.0, 4.0 / max(float((z[:256] @ begin + offset).std()), 1e-6))  # discriminants are overconfident
+    weight = (begin * shrink).contiguous().requires_grad_()
+    bias = (offset.clamp(-50, 50) * shrink).requires_grad_()
+    optimiser = torch.optim.LBFGS([weight, bias], max_iter=steps, history_size=8, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = (functional.cross_entropy(torch.addmm(bias, z, weight), target, reduction="none") * w).sum()
+        value = value + PENALTY * weight.square().sum()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    final = weight.detach() / scale[:, None]
+    return LinearMaps(final.numpy(), (bias.detach() - mean @ final).numpy())
+
+
+def _perceptron(
+    vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray, classes: int, check: Callable[[], None]
+) -> LinearMaps:
+    """A small multilayer perceptron; noise on its input keeps it smooth."""
+    x = torch.from_numpy(vectors)
+    mean, scale = x.mean(0), x.std(0).clamp_min(1e-6)
+    z = (x - mean) / scale
+    target, w = torch.from_numpy(index), torch.from_numpy((weights / weights.sum()).astype(np.float32))
+    random = torch.Generator().manual_seed(0)
+
+    def layer(rows: int, columns: int) -> Tensor:
+        return ((torch.rand(rows, columns, generator=random) * 2 - 1) * rows**-0.5).requires_grad_()
+
+    first, second = layer(z.shape[1], HIDDEN), layer(HIDDEN, classes)
+    bias, out_bias = torch.zeros(HIDDEN, requires_grad=True), torch.zeros(classes, requires_grad=True)
+    optimiser = torch.optim.AdamW([first, second, bias, out_bias], lr=1e-2, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, MLP_STEPS)
+    for _ in range(MLP_STEPS):
+        check()
+        noisy = z + MLP_NOISE * torch.randn(z.shape, generator=random)
+        logits = functional.relu(noisy @ first + bias) @ second + out_bias
+        loss = (functional.cross_entropy(logits, target, reduction="none") * w).sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    weight = first.detach() / scale[:, None]
+    return LinearMaps(
+        weight.numpy(), (bias.detach() - mean @ weight).numpy(), second.detach().numpy(), out_bias.detach().numpy()
+    )
+
+
+def _temperature(
+    examples: Examples, method: str, values: NDArray[np.int64], background: int, check: Callable[[], None]
+) -> float:
+    """What logits are divided by so that probabilities of strokes that were left out are right on average.
+
+    Every third stroke of a class is left out at a time; classes with a single stroke stay in.
+    """
+    method = "ridge" if method == "mlp" else method  # hidden layers are as sure of themselves, and slow
+    fold = np.full(len(examples.values), -1)
+    for value in np.unique(examples.values[examples.labelled]):
+        rows = examples.values == value
+        strokes = np.unique(examples.strokes[rows])
+        if len(strokes) > 1:
+            fold[rows] = np.searchsorted(strokes, examples.strokes[rows]) % FOLDS
+    logits, targets, weights = [], [], []
+    for n in range(FOLDS):
+        out = fold == n
+        if not out.any():
+            continue
+        rest = Examples(
+            examples.vectors[~out],
+            examples.values[~out],
+            examples.strokes[~out],
+            examples.weights[~out],
+            examples.has_intensity,
+            examples.scans,
+        )
+        maps = _fit(rest, method, values, background, None, check)
+        logits.append(maps(examples.vectors[out]))
+        targets.append(np.searchsorted(values, examples.values[out]))
+        weights.append(examples.weights[out])
+    if not logits:
+        return 1.0
+    x, y, w = np.concatenate(logits), np.concatenate(targets), np.concatenate(weights)
+    losses = [-(w * np.log(_softmax(x / t)[np.arange(len(y)), y] + 1e-9)).sum() for t in TEMPERATURES]
+    return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+__all__ = ["METHODS", "UNLABELLED", "Fitted", "LinearMaps", "Method", "choose", "fit"]

@@ -1,0 +1,122 @@
+"""From a head's probabilities to a segmentation that follows anatomy: walk, edges, components, holes.
+
+Every step can be switched off (:class:`PostProcessing`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from Vox2VecCore.errors import HeadError
+
+Keep = Literal["touching", "largest", "all"]
+EDGE_RADIUS_MM = 3.0
+EDGE_HU = 30.0
+"""Differences of HU that count as an edge for the guided filter."""
+GUIDE_HU = (-1000.0, 400.0)
+
+
+@dataclass(frozen=True)
+class PostProcessing:
+    """What is done with a head's probabilities.
+
+    :param spread: strokes and sure places speak for their surroundings (:mod:`Vox2VecCore.fewshot.walker`).
+    :param follow_edges: the outline follows the edges of the CT instead of the embedding's cells.
+    :param hold_strokes: painted voxels keep what they were painted.
+    :param keep: of every structure, the connected parts that touch one of its strokes (all parts where a scan has
+        no strokes of it), the largest part only, or all.
+    :param smallest_mm3: parts smaller than this go; 0 keeps all.
+    :param fill_holes: holes inside a structure are filled.
+    """
+
+    spread: bool = True
+    follow_edges: bool = True
+    hold_strokes: bool = True
+    keep: Keep = "touching"
+    smallest_mm3: float = 200.0
+    fill_holes: bool = True
+
+    def __post_init__(self) -> None:
+        if self.keep not in ("touching", "largest", "all"):
+            raise HeadError(f"keep is one of touching, largest, all, not {self.keep!r}.")
+        if self.smallest_mm3 < 0:
+            raise HeadError(f"The smallest part cannot have {self.smallest_mm3} mm3; give 0 or more.")
+
+
+USUAL = PostProcessing()
+NO_PROCESSING = PostProcessing(
+    spread=False, follow_edges=False, hold_strokes=False, keep="all", smallest_mm3=0.0, fill_holes=False
+)
+
+
+class Guide:
+    """The guided filter (He et al., IEEE TPAMI 2013): smooths where the CT is even, keeps steps where it has edges."""
+
+    def __init__(self, hu: NDArray, spacing_mm: NDArray[np.float64]) -> None:
+        """:param hu: (X, Y, Z) the guide, HU."""
+        self._size = [2 * max(1, round(EDGE_RADIUS_MM / s)) + 1 for s in spacing_mm]
+        self._guide = np.clip(hu, *GUIDE_HU).astype(np.float32)
+        self._mean = self._smooth(self._guide)
+        self._variance = self._smooth(self._guide * self._guide) - self._mean * self._mean
+
+    def __call__(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Filter (X, Y, Z) values."""
+        mean = self._smooth(values)
+        slope = (self._smooth(self._guide * values) - self._mean * mean) / (self._variance + EDGE_HU**2)
+        mean -= slope * self._mean
+        return self._smooth(slope) * self._guide + self._smooth(mean)
+
+    def _smooth(self, values: NDArray) -> NDArray[np.float32]:
+        return ndimage.uniform_filter(values, self._size, output=np.float32)
+
+
+def clean_parts(
+    labels: NDArray[np.integer],
+    strokes: NDArray[np.integer] | None,
+    voxel_mm3: float,
+    processing: PostProcessing,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Drop parts and fill holes of every structure, in place.
+
+    :param labels: (X, Y, Z) class values, 0 for background.
+    :param strokes: class values of strokes on the same grid, or ``None``.
+    """
+    boxes = ndimage.find_objects(labels)
+    for value, box in enumerate(boxes, start=1):
+        if box is None:
+            continue
+        check()
+        box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+        part, own = labels[box], labels[box] == value
+        kept = _kept(own, None if strokes is None else strokes[box] == value, voxel_mm3, processing)
+        part[own & ~kept] = 0
+        if processing.fill_holes:
+            # Holes are background inside a structure; another structure in there stays what it is.
+            part[ndimage.binary_fill_holes(kept) & (part == 0)] = value
+
+
+def _kept(
+    own: NDArray[np.bool_], painted: NDArray[np.bool_] | None, voxel_mm3: float, processing: PostProcessing
+) -> NDArray[np.bool_]:
+    if processing.keep == "all" and processing.smallest_mm3 <= 0:
+        return own
+    parts, count = ndimage.label(own)
+    if count == 0:
+        return own
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    keep = sizes * voxel_mm3 >= processing.smallest_mm3
+    touched = np.zeros(0, np.int64) if painted is None else np.unique(parts[painted])
+    touched = touched[touched > 0]
+    if processing.keep == "largest":
+        keep &= np.arange(count + 1) == sizes.argmax()
+    elif processing.keep == "touching" and len(touched):
+        keep[:] = False
+    keep[touched] = True  # what was painted is there, however small
+    keep[0] = False
+    return keep[parts]

@@ -1,0 +1,265 @@
+"""Applying a head to a scan: labels on the CT's own grid, probabilities, uncertainty, volumes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from Vox2VecCore.fewshot.classes import UNLABELLED, HeadClass
+from Vox2VecCore.fewshot.examples import stroke_voxels
+from Vox2VecCore.fewshot.head import Head
+from Vox2VecCore.fewshot.intensity import IntensityMaps, intensity_maps
+from Vox2VecCore.fewshot.postprocessing import NO_PROCESSING, USUAL, Guide, PostProcessing, clean_parts
+from Vox2VecCore.fewshot.predicting import CERTAIN, Predictor
+from Vox2VecCore.fewshot.walker import random_walk
+from Vox2VecCore.grid import hu_on_grid
+from Vox2VecCore.progress import Progress
+from Vox2VecCore.pyramid import FeaturePyramid
+from Vox2VecCore.volume import Volume
+
+STAGE = "Following edges"
+WALK_MM = 6.0
+"""Cells of the walk are about this large."""
+LEAST_PROBABLE = 0.02
+PAINTED_PRIOR, FOREIGN_PRIOR = 0.01, 0.3
+"""Weight of the head against a cell's neighbours: little where strokes hold places, more where there are none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What a head says about a scan.
+
+    :param labels: class values on the CT's own grid, 0 where there is no structure.
+    :param uncertainty: (X, Y, Z) uint8 on the embedding's grid: 0 sure, 255 undecided.
+    :param classes: of the head.
+    """
+
+    labels: Volume
+    uncertainty: NDArray[np.uint8]
+    classes: tuple[HeadClass, ...]
+    _pyramid: FeaturePyramid = field(repr=False)
+    _probabilities: NDArray[np.float16] = field(repr=False)
+    _factor: int = field(repr=False)
+
+    def probability(self, value: int) -> Volume:
+        """Probability 0 to 1 of a class on the CT's own grid, float32; outlines, parts and holes not yet seen to."""
+        index = [each.value for each in self.classes].index(value)
+        fine = _enlarged(self._probabilities[..., index].astype(np.float32), self._factor, self._pyramid.grid.shape)
+        grid = self._pyramid.grid
+        name = next(each.name for each in self.classes if each.value == value)
+        return Volume(grid.to_source(fine), grid.source_affine, f"probability of {name}")
+
+    def volumes_ml(self) -> dict[int, float]:
+        """Millilitres of every structure, by class value."""
+        counts = np.bincount(self.labels.array.ravel(order="K"), minlength=1)
+        ml = abs(float(np.linalg.det(self.labels.affine[:3, :3]))) / 1000
+        found = {each.value: each for each in self.classes if not each.background}
+        return {value: float(counts[value]) * ml if value < len(counts) else 0.0 for value in found}
+
+
+def segment(
+    pyramid: FeaturePyramid,
+    head: Head,
+    *,
+    volume: Volume | None = None,
+    strokes: Volume | None = None,
+    processing: PostProcessing = USUAL,
+    intensity: IntensityMaps | None = None,
+    progress: Progress | None = None,
+) -> Segmentation:
+    """Segment a scan.
+
+    :param volume: the scan itself: heads that were learnt with it need it, and outlines follow its edges.
+    :param strokes: class values painted in this scan, on the CT's own grid; they hold and speak for their surroundings.
+    :param processing: what is done with the probabilities.
+    :param intensity: features made from ``volume`` before.
+    :raises ModelError: if the head is for another model.
+    :raises HeadError: if the head needs the CT, or its answers are no numbers.
+    :raises VolumeError: if ``volume`` is not the scan that was embedded.
+    :raises Cancelled: when ``progress`` says so.
+    """
+    progress = progress or Progress()
+    if intensity is None and volume is not None and head.needs_ct:
+        intensity = intensity_maps(volume, pyramid.grid)
+    predictor = Predictor(head, pyramid, intensity)
+    hu = hu_on_grid(volume, pyramid.grid) if volume is not None and processing.spread else None
+    factor = _factor(pyramid) if processing.spread else 1
+    coarse = _pooled_probabilities(predictor, pyramid, len(head.classes), factor, progress)
+    background = next((n for n, each in enumerate(head.classes) if each.background), 0)
+    if processing.spread:
+        coarse = _walked(coarse, pyramid, head, hu, strokes, factor, progress)
+    labels = _outlined(coarse, pyramid, head, volume if processing.follow_edges else None, factor, progress)
+    painted = None if strokes is None else np.asarray(strokes.array)
+    if painted is not None and processing.hold_strokes:
+        own = np.where(painted == head.classes[background].value, 0, painted)
+        labels[painted != UNLABELLED] = own[painted != UNLABELLED]
+    if processing != NO_PROCESSING:
+        mm3 = abs(float(np.linalg.det(pyramid.grid.source_affine[:3, :3])))
+        clean_parts(labels, painted, mm3, processing, progress.check)
+    progress.step(STAGE, len(head.classes), len(head.classes))
+    best = np.sort(coarse, axis=-1)[..., -2:] if coarse.shape[-1] > 1 else coarse
+    doubt = (best[..., 0] / np.maximum(best[..., -1], 1e-6) * CERTAIN).astype(np.uint8)
+    uncertainty = _repeated(doubt, factor, pyramid.grid.shape) * pyramid.body
+    return Segmentation(
+        Volume(labels, pyramid.grid.source_affine, "labels"),
+        uncertainty,
+        head.classes,
+        pyramid,
+        coarse.astype(np.float16),
+        factor,
+    )
+
+
+def apply_head(
+    pyramid: FeaturePyramid,
+    head: Head,
+    *,
+    volume: Volume | None = None,
+    strokes: Volume | None = None,
+    processing: PostProcessing = USUAL,
+    progress: Progress | None = None,
+) -> Volume:
+    """Label map of a scan on the CT's own grid, with the strokes' structure values; arguments of :func:`segment`."""
+    found = segment(pyramid, head, volume=volume, strokes=strokes, processing=processing, progress=progress)
+    return found.labels
+
+
+def _factor(pyramid: FeaturePyramid) -> int:
+    return max(1, round(WALK_MM / float(pyramid.grid.spacing_mm.mean())))
+
+
+def _pooled_probabilities(
+    predictor: Predictor, pyramid: FeaturePyramid, classes: int, factor: int, progress: Progress
+) -> NDArray[np.float32]:
+    """Probabilities (X, Y, Z, classes), the mean of ``factor`` voxels along every axis."""
+    shape = [-(-n // factor) for n in pyramid.grid.shape]
+    total = np.zeros((*shape, classes), np.float32)
+    counts = [np.minimum(factor, n - factor * np.arange(m)) for n, m in zip(pyramid.grid.shape, shape, strict=True)]
+
+    def use(x: int, slab: Tensor) -> None:
+        found = slab.numpy()
+        for axis in (2, 1):
+            found = np.add.reduceat(found, np.arange(0, found.shape[axis], factor), axis=axis)
+        for plane, values in enumerate(found, start=x):
+            total[plane // factor] += values
+
+    threads = torch.get_num_threads()
+    if factor > 1 and predictor.slab_planes % factor:
+        torch.set_num_threads(1)  # neighbouring slabs would add to the same cells at once
+    try:
+        predictor.each_slab(use, progress)
+    finally:
+        torch.set_num_threads(threads)
+    total /= (counts[0][:, None, None] * counts[1][:, None] * counts[2])[..., None]
+    return total
+
+
+def _walked(
+    prior: NDArray[np.float32],
+    pyramid: FeaturePyramid,
+    head: Head,
+    hu: NDArray[np.float32] | None,
+    strokes: Volume | None,
+    factor: int,
+    progress: Progress,
+) -> NDArray[np.float32]:
+    shape = prior.shape[:3]
+    seeds = np.full(shape, -1)
+    if strokes is not None and np.any(strokes.array):
+        voxels, values, _ = stroke_voxels(pyramid, strokes)
+        of = {each.value: n for n, each in enumerate(head.classes)}
+        known = np.isin(values, list(of))
+        seeds[tuple((voxels[known] // factor).T)] = [of[value] for value in values[known].tolist()]
+    features = [] if hu is None else [_pooled(np.clip(hu, -1000, 400) / np.float32(100), factor)[..., None]]
+    cells = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3) * factor
+    level = next((each for each in pyramid.levels if max(each.stride) >= factor), pyramid.levels[-1])
+    features.append(level.unit_vectors(cells).reshape(*shape, -1))
+    inside = _pooled(pyramid.body.astype(np.float32), factor) > 0.3
+    weight = PAINTED_PRIOR if (seeds >= 0).any() else FOREIGN_PRIOR
+    return random_walk(prior, np.concatenate(features, axis=-1), seeds, inside, progress.check, prior_weight=weight)
+
+
+def _outlined(
+    coarse: NDArray[np.float32],
+    pyramid: FeaturePyramid,
+    head: Head,
+    volume: Volume | None,
+    factor: int,
+    progress: Progress,
+) -> NDArray[np.int16]:
+    """The likeliest class of every voxel of the CT, class after class, so that one at a time is in memory."""
+    grid = pyramid.grid
+    labels = np.zeros(grid.source_shape, np.int16, order="F")
+    best = np.zeros(grid.source_shape, np.float32, order="F")
+    background = next((n for n, each in enumerate(head.classes) if each.background), None)
+    guide = None if volume is None else np.asarray(volume.array)
+    for n, each in enumerate(head.classes):
+        progress.step(STAGE, n, len(head.classes))
+        if n == background:
+            continue
+        fine = _enlarged(coarse[..., n], factor, grid.shape)
+        own = grid.to_source(fine)
+        used = own > LEAST_PROBABLE
+        if not used.any():
+            continue
+        box = _box(used, 4)
+        part = own[box]
+        if guide is not None:
+            part = Guide(guide[box], grid_spacing(grid.source_affine))(part)
+        better = part > best[box]
+        best[box][better] = part[better]
+        labels[box][better] = each.value
+    if background is not None:
+        rest = grid.to_source(_enlarged(coarse[..., background], factor, grid.shape), fill=1.0)
+        if guide is not None:
+            box = _box(labels > 0, 4) if labels.any() else (slice(0, 1),) * 3
+            rest[box] = Guide(guide[box], grid_spacing(grid.source_affine))(rest[box])
+        labels[rest >= best] = 0
+    return labels
+
+
+def grid_spacing(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Voxel spacing of an affine, millimetres."""
+    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0), np.float64)
+
+
+def _box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
+    sides = []
+    for axis in range(3):
+        used = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        sides.append(slice(max(int(used[0]) - margin, 0), int(used[-1]) + 1 + margin))
+    return tuple(sides)
+
+
+def _pooled(values: NDArray, factor: int) -> NDArray[np.float32]:
+    if factor == 1:
+        return values
+    for axis, size in enumerate(values.shape):
+        starts = np.arange(0, size, factor)
+        sums = np.add.reduceat(values, starts, axis=axis)
+        counts = np.minimum(factor, size - starts)
+        values = sums / counts.reshape([-1 if a == axis else 1 for a in range(3)])
+    return values.astype(np.float32)
+
+
+def _enlarged(values: NDArray[np.float32], factor: int, shape: Sequence[int]) -> NDArray[np.float32]:
+    """Cells interpolated to the voxels of the grid."""
+    if factor == 1:
+        return np.asarray(values, np.float32)
+    x = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None]
+    fine = torch.nn.functional.interpolate(x, scale_factor=float(factor), mode="trilinear")[0, 0]
+    return fine[: shape[0], : shape[1], : shape[2]].numpy()
+
+
+def _repeated(values: NDArray[np.uint8], factor: int, shape: Sequence[int]) -> NDArray[np.uint8]:
+    if factor == 1:
+        return values
+    for axis in range(3):
+        values = values.repeat(factor, axis)
+    return values[: shape[0], : shape[1], : shape[2]]
+
+
+__all__ = ["NO_PROCESSING", "USUAL", "PostProcessing", "Segmentation", "apply_head", "segment"]
