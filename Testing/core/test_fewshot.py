@@ -25,19 +25,20 @@ METHODS = ("prototype", "ridge", "logistic", "mlp")
 
 
 def anatomy() -> np.ndarray:
-    """Background 1, a box of structure 2, and a box of structure 5 beside it."""
+    """Background 1, a box of structure 2, and a box of structure 5 beside it, made of whole cells of all levels."""
     labels = np.ones(SHAPE, np.int16)
-    labels[3:11, 4:16, 3:13] = 2
-    labels[14:21, 4:16, 3:13] = 5
+    labels[4:12, 4:16, 4:12] = 2
+    labels[16:24, 4:16, 4:12] = 5
     return labels
 
 
-def embedding(labels: np.ndarray, *, model_hash: str = "test", noise: float = 0.6, seed: int = 0) -> FeaturePyramid:
-    """Every class has a direction of its own on every level, and every cell some noise."""
+def embedding(labels: np.ndarray, *, model_hash: str = "test", noise: float = 0.8, seed: int = 0) -> FeaturePyramid:
+    """Every class has a direction of its own on every level, class 3 one between 1 and 5; every cell has some noise."""
     rng = np.random.default_rng(seed)
     levels = []
     for step, channels in ((1, 8), (2, 12), (4, 16)):
         directions = np.random.default_rng(step).normal(size=(6, channels))
+        directions[3] = directions[1] + directions[5]
         cells = labels[::step, ::step, ::step]
         levels.append(directions[cells] + noise * rng.normal(size=(*cells.shape, channels)))
     return pyramid_of(levels, grid=plain_grid(SHAPE, (3.0, 3.0, 3.0)), model_hash=model_hash)
@@ -90,8 +91,8 @@ def test_prediction_by_levels_is_that_of_the_whole_vector(pyramid, method):
     plain = np.exp(plain - plain.max(-1, keepdims=True))
     plain /= plain.sum(-1, keepdims=True)
     predictor = Predictor(head, pyramid, None)
-    np.testing.assert_allclose(predictor.probabilities((0, 0, 0), SHAPE), plain, atol=1e-5)
-    np.testing.assert_allclose(predictor.probabilities((5, 3, 2), (9, 11, 7)), plain[5:9, 3:11, 2:7], atol=1e-5)
+    np.testing.assert_allclose(predictor.probabilities((0, 0, 0), SHAPE), plain, atol=1e-4)
+    np.testing.assert_allclose(predictor.probabilities((5, 3, 2), (9, 11, 7)), plain[5:9, 3:11, 2:7], atol=1e-4)
     values = np.array([0, 2, 5])
     np.testing.assert_array_equal(predictor.whole().labels, values[plain.argmax(-1)])
     np.testing.assert_array_equal(predictor.on_slice(1, 9), values[plain[:, 9].argmax(-1)])
@@ -115,7 +116,7 @@ def test_further_strokes_add_to_a_head_after_its_scan_is_closed(pyramid, tmp_pat
     """The second scan shows a structure that the first does not; a head of both knows both."""
     train_head([(pyramid, strokes())]).save(tmp_path / "first.safetensors")
     other = anatomy()
-    other[3:11, 4:16, 3:13] = 4
+    other[4:12, 4:16, 4:12] = 4
     second = embedding(other, seed=9)
     painted = strokes()
     painted.array[painted.array == 2] = 4
@@ -137,16 +138,18 @@ def test_removing_a_stroke_is_as_if_it_had_never_been_painted(pyramid):
 
 def test_uncertainty_is_high_where_classes_mix_and_the_hint_goes_there(pyramid):
     labels = anatomy()
-    levels = [np.array(level.unit, np.float32) for level in pyramid.levels]
-    mixed = (slice(14, 21), slice(12, 16), slice(3, 13))  # half structure 5, half background
-    levels[0][mixed] = levels[0][17, 8, 8] + levels[0][0, 0, 0]
-    twilight = pyramid_of(levels, grid=pyramid.grid)
+    mixed = (slice(16, 24), slice(12, 16), slice(4, 12))
+    shown = labels.copy()
+    shown[mixed] = 3
+    twilight = embedding(shown)
     session = HeadSession(twilight, None)
     found = session.update(strokes())
     inside = found.uncertainty[mixed].mean()
     assert inside > 3 * found.uncertainty[labels == 2].mean()
     assert found.uncertainty.max() <= 255
-    assert session.where_to_paint_next() is not None
+    hint = session.where_to_paint_next()
+    assert hint is not None
+    assert shown[tuple(twilight.grid.nearest_voxels([hint])[0])] == 3
 
 
 def test_auto_says_what_it_took_and_why(pyramid):
@@ -211,10 +214,10 @@ def test_painted_voxels_keep_what_they_were_painted(pyramid):
     painted = strokes(v5=(slice(5, 7), slice(6, 9), slice(5, 8)))  # inside of structure 2
     head = train_head([(pyramid, strokes())])
     held = segment(pyramid, head, strokes=painted).labels.array
-    free = segment(pyramid, head, strokes=painted, processing=PostProcessing(hold_strokes=False)).labels.array
+    free = segment(pyramid, head, strokes=painted, processing=NO_PROCESSING).labels.array
     assert (held[painted.array == 5] == 5).all()
     assert (held[painted.array == 1] == 0).all()
-    assert (free[5:7, 6:9, 5:8] == 2).any()
+    assert (free[painted.array == 5] == 2).any()
 
 
 def test_outlines_follow_the_edges_of_the_ct_within_the_cells_of_the_embedding():

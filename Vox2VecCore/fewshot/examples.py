@@ -76,6 +76,8 @@ def stroke_voxels(
     box = ndimage.find_objects((array != UNLABELLED).astype(np.uint8))
     if not box or box[0] is None:
         raise HeadError(f"{strokes.name}: holds no strokes; paint some in the structure and some in the background.")
+    if array.min() < 0:
+        raise HeadError(f"{strokes.name}: holds the value {array.min()}; values count from 1, and 0 is unlabelled.")
     part, first = array[box[0]], np.array([side.start for side in box[0]])
     numbers = np.zeros(part.shape, np.int64)
     for value in np.unique(part[part != UNLABELLED]):

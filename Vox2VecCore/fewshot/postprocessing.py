@@ -24,7 +24,8 @@ GUIDE_HU = (-1000.0, 400.0)
 class PostProcessing:
     """What is done with a head's probabilities.
 
-    :param spread: strokes and sure places speak for their surroundings (:mod:`Vox2VecCore.fewshot.walker`).
+    :param spread: strokes speak for their surroundings (:mod:`Vox2VecCore.fewshot.walker`); where there are none, the
+        head alone decides.
     :param follow_edges: the outline follows the edges of the CT instead of the embedding's cells.
     :param hold_strokes: painted voxels keep what they were painted.
     :param keep: of every structure, the connected parts that touch one of its strokes (all parts where a scan has

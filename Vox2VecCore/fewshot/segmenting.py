@@ -24,8 +24,6 @@ STAGE = "Following edges"
 WALK_MM = 6.0
 """Cells of the walk are about this large."""
 LEAST_PROBABLE = 0.02
-PAINTED_PRIOR, FOREIGN_PRIOR = 0.01, 0.3
-"""Weight of the head against a cell's neighbours: little where strokes hold places, more where there are none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +83,12 @@ def segment(
     if intensity is None and volume is not None and head.needs_ct:
         intensity = intensity_maps(volume, pyramid.grid)
     predictor = Predictor(head, pyramid, intensity)
-    hu = hu_on_grid(volume, pyramid.grid) if volume is not None and processing.spread else None
-    factor = _factor(pyramid) if processing.spread else 1
+    spread = processing.spread and strokes is not None and bool(np.any(strokes.array))
+    hu = hu_on_grid(volume, pyramid.grid) if volume is not None and spread else None
+    factor = _factor(pyramid) if spread else 1
     coarse = _pooled_probabilities(predictor, pyramid, len(head.classes), factor, progress)
     background = next((n for n, each in enumerate(head.classes) if each.background), 0)
-    if processing.spread:
+    if spread and strokes is not None:
         coarse = _walked(coarse, pyramid, head, hu, strokes, factor, progress)
     labels = _outlined(coarse, pyramid, head, volume if processing.follow_edges else None, factor, progress)
     painted = None if strokes is None else np.asarray(strokes.array)
@@ -162,24 +161,22 @@ def _walked(
     pyramid: FeaturePyramid,
     head: Head,
     hu: NDArray[np.float32] | None,
-    strokes: Volume | None,
+    strokes: Volume,
     factor: int,
     progress: Progress,
 ) -> NDArray[np.float32]:
     shape = prior.shape[:3]
     seeds = np.full(shape, -1)
-    if strokes is not None and np.any(strokes.array):
-        voxels, values, _ = stroke_voxels(pyramid, strokes)
-        of = {each.value: n for n, each in enumerate(head.classes)}
-        known = np.isin(values, list(of))
-        seeds[tuple((voxels[known] // factor).T)] = [of[value] for value in values[known].tolist()]
+    voxels, values, _ = stroke_voxels(pyramid, strokes)
+    of = {each.value: n for n, each in enumerate(head.classes)}
+    known = np.isin(values, list(of))
+    seeds[tuple((voxels[known] // factor).T)] = [of[value] for value in values[known].tolist()]
     features = [] if hu is None else [_pooled(np.clip(hu, -1000, 400) / np.float32(100), factor)[..., None]]
     cells = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3) * factor
     level = next((each for each in pyramid.levels if max(each.stride) >= factor), pyramid.levels[-1])
     features.append(level.unit_vectors(cells).reshape(*shape, -1))
     inside = _pooled(pyramid.body.astype(np.float32), factor) > 0.3
-    weight = PAINTED_PRIOR if (seeds >= 0).any() else FOREIGN_PRIOR
-    return random_walk(prior, np.concatenate(features, axis=-1), seeds, inside, progress.check, prior_weight=weight)
+    return random_walk(prior, np.concatenate(features, axis=-1), seeds, inside, progress.check)
 
 
 def _outlined(

@@ -14,7 +14,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 
 PRIOR = 0.03
 """Weight of a cell's own prior against that of a neighbour exactly like it."""
-CONTRAST = 2.0
+CONTRAST = 4.0
 STEPS = 30
 TOLERANCE = 1e-3
 
