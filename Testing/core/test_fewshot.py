@@ -10,6 +10,7 @@ from Vox2VecCore.errors import Cancelled, HeadError, ModelError
 from Vox2VecCore.fewshot.classes import HeadClass
 from Vox2VecCore.fewshot.fitting import choose
 from Vox2VecCore.fewshot.head import Head
+from Vox2VecCore.fewshot.next_stroke import where_to_paint_next
 from Vox2VecCore.fewshot.postprocessing import NO_PROCESSING, PostProcessing, clean_parts
 from Vox2VecCore.fewshot.predicting import Predictor
 from Vox2VecCore.fewshot.segmenting import segment
@@ -136,7 +137,7 @@ def test_removing_a_stroke_is_as_if_it_had_never_been_painted(pyramid):
     np.testing.assert_array_equal(before, after)
 
 
-def test_uncertainty_is_high_where_classes_mix_and_the_hint_goes_there(pyramid):
+def test_uncertainty_is_high_where_classes_mix(pyramid):
     labels = anatomy()
     mixed = (slice(16, 24), slice(12, 16), slice(4, 12))
     shown = labels.copy()
@@ -147,9 +148,18 @@ def test_uncertainty_is_high_where_classes_mix_and_the_hint_goes_there(pyramid):
     inside = found.uncertainty[mixed].mean()
     assert inside > 3 * found.uncertainty[labels == 2].mean()
     assert found.uncertainty.max() <= 255
-    hint = session.where_to_paint_next()
+    assert session.where_to_paint_next() is not None
+
+
+def test_the_hint_is_uncertain_far_from_strokes_and_unlike_them(pyramid):
+    unsure = np.zeros(SHAPE, np.uint8)
+    unsure[5:8, 5:8, 5:8] = 200  # beside the strokes
+    unsure[20:24, 12:16, 4:8] = 150  # far from them, in a structure that nobody painted
+    painted = np.argwhere(strokes().array == 2)
+    hint = where_to_paint_next(pyramid, unsure, painted)
     assert hint is not None
-    assert shown[tuple(twilight.grid.nearest_voxels([hint])[0])] == 3
+    assert tuple(pyramid.grid.nearest_voxels([hint])[0] // 4) == (5, 3, 1)
+    assert where_to_paint_next(pyramid, np.zeros(SHAPE, np.uint8), painted) is None
 
 
 def test_auto_says_what_it_took_and_why(pyramid):
