@@ -124,9 +124,6 @@ def panel(clean: None, desktop: Desktop, tiny_model: str) -> Panel:
     opened = Panel(desktop)
     widget.session.state.model = tiny_model
     widget.session.state.engine = "torch"
-    from Testing.support.slicer_heads import NearestClass  # of the module's package, which the desktop has found
-
-    widget.session.headTool.tool = NearestClass()
     opened.breathe()
     return opened
 

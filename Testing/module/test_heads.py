@@ -46,18 +46,15 @@ def test_save_load_and_apply(panel, trained, add_ct, tmp_path: Path) -> None:
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") > before
 
 
-def test_a_file_that_is_no_head(panel, embedded, tmp_path: Path, monkeypatch) -> None:
-    from Vox2VecCore.errors import ModelError
-
-    def refuse(_path: Path) -> None:
-        raise ModelError("This is no head.")
-
+def test_a_file_that_is_no_head(panel, embedded, tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
-    monkeypatch.setattr(panel.session.headTool, "load", refuse)
+    path.write_bytes(b"no head")
     panel.desktop.answers.append(str(path))
     panel.press(panel.ui.loadHeadButton)
     panel.finish()
     assert panel.ui.errorLabel.visible
+    assert "no readable head" in panel.ui.errorLabel.text
+    assert not panel.session.hasHead
 
 
 def test_cancelled_dialogs_do_nothing(panel, trained) -> None:
@@ -72,6 +69,8 @@ import sys, time
 print("arguments", *sys.argv[1:], flush=True)
 for number in range(int(sys.argv[1])):
     print("scan", number, flush=True)
+    if number == 1:
+        print("Error: b.nii.gz: has no voxels.", file=sys.stderr, flush=True)
     time.sleep(0.02)
 sys.exit(int(sys.argv[2]))
 """
@@ -91,7 +90,10 @@ def test_lines_arrive_and_the_end_is_told(panel, command) -> None:
     panel.until(lambda: not panel.widget.heads.batch.running, seconds=20)
     log = panel.ui.batchLog.plainText
     assert "scan 2" in log
-    assert panel.ui.batchLabel.text == "Done."
+    assert panel.ui.batchLabel.text.splitlines() == ["Done.", "Error: b.nii.gz: has no voxels."]
+    panel.widget.heads.batch.start(command, ["1", "0"])
+    panel.until(lambda: not panel.widget.heads.batch.running, seconds=20)
+    assert panel.ui.batchLabel.text == "Done.", "failures of the run before are gone"
 
 
 def test_a_failure_is_told(panel, command) -> None:

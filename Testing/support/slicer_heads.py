@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from Vox2VecCore.errors import ModelError
 from Vox2VecCore.progress import Progress
+from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.volume import Volume
 from Vox2VecSlicerLib.Heads import BACKGROUND, Example, Prediction, Structure
 
@@ -50,8 +51,7 @@ class NearestClass:
 
     def predict(self, head: Means, example: Example, progress: Progress) -> Prediction:
         pyramid = example.pyramid
-        if pyramid.model_hash != head.model_hash:
-            raise ModelError("This head was trained with another model; train it again.")
+        self.check(head, pyramid)
         voxels = np.stack(np.meshgrid(*map(np.arange, pyramid.grid.shape), indexing="ij"), axis=-1).reshape(-1, 3)
         vectors = np.concatenate([level.unit_vectors(voxels) for level in pyramid.levels], axis=1)
         likeness = vectors @ head.vectors.T
@@ -68,6 +68,10 @@ class NearestClass:
 
     def forget(self) -> None:
         pass
+
+    def check(self, head: Means, pyramid: FeaturePyramid) -> None:
+        if pyramid.model_hash != head.model_hash:
+            raise ModelError("This head was trained with another model; train it again.")
 
     def structures(self, head: Means) -> list[Structure]:
         return head.structures

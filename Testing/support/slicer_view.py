@@ -26,14 +26,16 @@ class SliceView:
     """One slice view of a scene.
 
     :param orientation: ``Axial``, ``Sagittal`` or ``Coronal``.
+    :param size: pixels on each side.
     """
 
-    def __init__(self, name: str = "Red", orientation: str = "Axial") -> None:
+    def __init__(self, name: str = "Red", orientation: str = "Axial", size: int = SIZE) -> None:
         application = slicer.app.applicationLogic()
+        self._size = size
         self.window = vtk.vtkRenderWindow()
         self.window.SetOffScreenRendering(1)
         self.window.SetMultiSamples(0)
-        self.window.SetSize(SIZE, SIZE)
+        self.window.SetSize(size, size)
         renderer = self._renderer = vtk.vtkRenderer()
         renderer.GetActiveCamera().ParallelProjectionOn()
         self.window.AddRenderer(renderer)
@@ -47,7 +49,7 @@ class SliceView:
         self.sliceNode = self.logic.AddSliceNode(name)
         self.sliceNode.SetOrientation(orientation)
         self.sliceNode.SetInteractionNode(slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLInteractionNode"))
-        self.logic.ResizeSliceNode(SIZE, SIZE)
+        self.logic.ResizeSliceNode(size, size)
         self._mapper = vtk.vtkImageMapper()
         self._mapper.SetColorWindow(255)
         self._mapper.SetColorLevel(127.5)
@@ -85,7 +87,7 @@ class SliceView:
         grab.ReadFrontBufferOff()
         grab.Update()
         image = grab.GetOutput()
-        return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(SIZE, SIZE, -1)[..., :3].copy()
+        return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(self._size, self._size, -1)[..., :3].copy()
 
     def pixel(self, world: Sequence[float]) -> tuple[int, int]:
         """Row and column of a point."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from Vox2VecCore.fewshot.session import HeadSession
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Heads import BACKGROUND, Example, Prediction, Structure
 from Vox2VecSlicerLib.Strokes import BACKGROUND_COLOR
+
+if TYPE_CHECKING:
+    from Vox2VecCore.pyramid import FeaturePyramid
 
 FULL_DOUBT = 255
 
@@ -28,7 +31,7 @@ class CoreHeads:
     ) -> tuple[Head, Prediction]:
         """See :meth:`Heads.HeadTool.learn`."""
         if self._session is None or self._for != (example.pyramid, base):
-            self._session = HeadSession(example.pyramid, example.volume(), head=base)
+            self._session = HeadSession(example.pyramid, example.volume, head=base)
             self._for = (example.pyramid, base)
         session = self._session
         session.method = method
@@ -36,7 +39,8 @@ class CoreHeads:
             HeadClass(BACKGROUND, "Background", BACKGROUND_COLOR, background=True),
             *(HeadClass(s.label, s.name, s.color, s.terminology) for s in structures),
         ]
-        found = session.update(example.strokes, progress=progress)
+        assert example.strokes is not None
+        found = session.update(example.strokes, progress)
         assert session.head is not None
         return session.head, Prediction(
             found.labels_on_ct(), _percent(found.uncertainty), session.where_to_paint_next()
@@ -46,9 +50,13 @@ class CoreHeads:
         """See :meth:`Heads.HeadTool.predict`."""
         session = self._session
         if session is None or session.head is not head or self._for[0] is not example.pyramid:
-            session = HeadSession(example.pyramid, example.volume(), head=head)
+            session = HeadSession(example.pyramid, example.volume, head=head)
         found = session.segment(progress=progress)
         return Prediction(found.labels, _percent(found.uncertainty), session.where_to_paint_next())
+
+    def check(self, head: Head, pyramid: "FeaturePyramid") -> None:
+        """See :meth:`Heads.HeadTool.check`."""
+        head.check_fits(pyramid, has_ct=True)
 
     def structures(self, head: Head) -> list[Structure]:
         """See :meth:`Heads.HeadTool.structures`."""

@@ -134,9 +134,14 @@ class FewShot:
             self._onFailed,
         )
 
-    def take(self, head: Any) -> None:
-        """Use a head that was loaded: strokes are added to what it has learnt."""
-        self.head = self._base = head
+    def take(self, head: Any, base: Any) -> None:
+        """Use a head that was learnt before.
+
+        :param base: what was loaded from a file, if anything: strokes are added to what it has learnt. A head that
+            came from strokes is no base: strokes that are removed have to be forgotten.
+        """
+        self.head, self._base = head, base
+        self._strokes.keepLabelsOf([] if base is None else self._tool.structures(base))
 
     def rest(self) -> None:
         """Wait for the next stroke: what has changed so far was loaded, not painted."""
@@ -203,6 +208,7 @@ class FewShot:
     def forget(self) -> None:
         """Drop head, preview and undo states."""
         self.head = self._base = None
+        self._strokes.keepLabelsOf([])
         self.freeMemory()
 
     def freeMemory(self) -> None:

@@ -12,7 +12,9 @@ from Vox2VecSlicerLib.State import ModuleState
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene
 
-NODE_NAME = "Vox2Vec head"
+NODE_NAMES = {"head": "Vox2Vec head", "loadedHead": "Vox2Vec loaded head"}
+"""By parameter: what is used now, and what was loaded from a file, which strokes are added to."""
+
 FILE_NAME = "head.safetensors"
 
 
@@ -24,23 +26,26 @@ def headText(tool: HeadTool, head: Any) -> str:
         return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
-def storeHead(scene: "vtkMRMLScene", state: ModuleState, text: str) -> None:
-    """Keep the text of a head in the scene's head node, made on first use."""
-    node = state.head
+def storeHead(scene: "vtkMRMLScene", state: ModuleState, text: str, role: str = "head") -> None:
+    """Keep the text of a head in a node of the scene, made on first use.
+
+    :param role: a key of :data:`NODE_NAMES`.
+    """
+    node = getattr(state, role)
     if node is None:
-        node = scene.AddNewNodeByClass("vtkMRMLTextNode", NODE_NAME)
+        node = scene.AddNewNodeByClass("vtkMRMLTextNode", NODE_NAMES[role])
         node.SetForceCreateStorageNode(True)
-        state.head = node
+        setattr(state, role, node)
     if node.GetText() != text:
         node.SetText(text)
 
 
-def storedHead(state: ModuleState, tool: HeadTool) -> Any:
+def storedHead(state: ModuleState, tool: HeadTool, role: str = "head") -> Any:
     """The head in the scene, or ``None``.
 
     :raises ModelError: if it is damaged or of another version.
     """
-    node = state.head
+    node = getattr(state, role)
     if node is None or not node.GetText():
         return None
     try:

@@ -57,22 +57,29 @@ class HeadUse:
     def load(self, path: Path) -> None:
         """Read a head from a file; the scene keeps it, too.
 
-        :raises ModelError: if it is not a head.
+        :raises ModelError: if it is not a head, or for another model than that of the chosen volume's embedding.
         """
         head = self._tool.load(path)
-        self._fewShot.take(head)
-        HeadStore.storeHead(self._scene, self._state, HeadStore.headText(self._tool, head))
+        scan = self._embeddings.scan(self._state.volume)
+        if scan is not None:
+            self._tool.check(head, scan.pyramid)
+        self._fewShot.take(head, base=head)
+        text = HeadStore.headText(self._tool, head)
+        for role in HeadStore.NODE_NAMES:
+            HeadStore.storeHead(self._scene, self._state, text, role)
         self._fewShot.updated.emit()
 
     def restore(self) -> None:
         """Take the head that was saved with the scene, if there is one."""
-        head = None
-        if self._state.head is not None:
-            try:
+        head = base = None
+        try:
+            if self._state.head is not None:
                 head = HeadStore.storedHead(self._state, self._tool)
-            except ModelError as error:
-                self._onFailed(error)
-        self._fewShot.take(head)
+            if self._state.loadedHead is not None:
+                base = HeadStore.storedHead(self._state, self._tool, "loadedHead")
+        except ModelError as error:
+            self._onFailed(error)
+        self._fewShot.take(head, base)
 
     def apply(self, volumeNodes: "list[vtkMRMLScalarVolumeNode]") -> "list[vtkMRMLScalarVolumeNode]":
         """Segment volumes with the head: one segmentation each.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.volume import Volume
 
@@ -80,6 +79,13 @@ class HeadTool(Protocol):
         """The segmentation of a scan as well as the head can; its strokes stay as they are."""
         ...
 
+    def check(self, head: Any, pyramid: "FeaturePyramid") -> None:
+        """Whether a head can be used on a scan.
+
+        :raises ModelError: if the scan was embedded by another model.
+        """
+        ...
+
     def structures(self, head: Any) -> list[Structure]:
         """The classes of a head, without background."""
         ...
@@ -117,13 +123,7 @@ class LazyHeadTool:
 
     def __getattr__(self, name: str) -> Any:
         if self.tool is None:
-            try:
-                from Vox2VecSlicerLib.CoreHeads import CoreHeads
-            except ModuleNotFoundError as error:
-                raise Vox2VecError(
-                    "Segmentation from strokes is not part of this version of Vox2Vec yet: use similarity, and "
-                    "make a segment of it."
-                ) from error
+            from Vox2VecSlicerLib.CoreHeads import CoreHeads
 
             self.tool = CoreHeads()
         return getattr(self.tool, name)

@@ -119,6 +119,7 @@ class ModuleState:
     strokes = NodeParameter("vtkMRMLSegmentationNode")
     result = NodeParameter("vtkMRMLSegmentationNode")
     head = NodeParameter("vtkMRMLTextNode")
+    loadedHead = NodeParameter("vtkMRMLTextNode")
     model = Parameter(DEFAULT_MODEL, _text)
     device = Parameter("auto", _one_of("auto", "cpu", "cuda", "mps"))
     engine = Parameter("auto", _one_of("auto", "torch", "openvino"))

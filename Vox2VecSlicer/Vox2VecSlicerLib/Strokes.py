@@ -57,6 +57,7 @@ class Strokes:
         self._state = state
         self._observers = Observers()
         self._watched: Any = None
+        self._labelsKept: dict[str, int] = {}
         self._painted: dict[str, tuple[Any, bool]] = {}
         state.changed.connect(self._onState)
         self._watch()
@@ -103,17 +104,26 @@ class Strokes:
         node = self._state.strokes
         if node is None:
             return {}
-        found, used = {}, {BACKGROUND}
+        found, used, kept = {}, {BACKGROUND}, self._labelsKept
         for segmentID in self.structureIDs(node):
             segment = node.GetSegmentation().GetSegment(segmentID)
-            label = _label(segment)
-            if label in used:
-                label = max([*used, *(_label(node.GetSegmentation().GetSegment(s)) for s in segmentIDs(node))]) + 1
+            label, own = _label(segment), kept.get(segment.GetName())
+            if own is not None and own not in used:
+                label = own
+            elif label in used or label in kept.values():
+                given = [_label(node.GetSegmentation().GetSegment(s)) for s in segmentIDs(node)]
+                label = max([*used, *kept.values(), *given]) + 1
+            if label != _label(segment):
                 segment.SetTag(LABEL_TAG, str(label))
             used.add(label)
             r, g, b = segment.GetColor()
             found[segmentID] = Structure(label, segment.GetName(), (r, g, b), terminology(segment))
         return found
+
+    def keepLabelsOf(self, known: list[Structure]) -> None:
+        """Structures of a head that was loaded keep their labels: segments of the same names mean the same, and
+        others get labels that the head does not use."""
+        self._labelsKept = {each.name: each.label for each in known}
 
     def labels(self, scan: Scan) -> Volume:
         """The strokes as labels on the embedded part of a scan: 0 unlabelled, 1 background, structures from 2."""

@@ -8,6 +8,9 @@ from Vox2VecSlicerLib import Installation
 from Vox2VecSlicerLib.BatchProcess import BatchProcess
 from Vox2VecSlicerPanels.Actions import Actions
 
+COMPLAINTS = ("Error: ", "Warning: ")
+"""How the command line begins the line that says what is wrong with a scan."""
+
 FILTER = "Vox2Vec head (*.safetensors)"
 
 
@@ -20,6 +23,7 @@ class HeadsPanel:
     def __init__(self, ui, session, actions: Actions) -> None:
         self._ui, self._session, self._actions = ui, session, actions
         self._headFile = ""
+        self._complaints: list[str] = []
         self.batch = BatchProcess()
         ui.inputFolderEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Readable
         ui.outputFolderEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Writable
@@ -30,7 +34,7 @@ class HeadsPanel:
         for edit in (ui.inputFolderEdit, ui.outputFolderEdit):
             actions.on(edit, "currentPathChanged(QString)", lambda _path: self.refresh())
         actions.button(ui.batchButton, self.startOrStopBatch)
-        actions.follow(self.batch.lineRead, ui.batchLog.appendPlainText)
+        actions.follow(self.batch.lineRead, self._batchLine)
         actions.follow(self.batch.finished, self._batchFinished)
         actions.follow(session.previewUpdated, self.refresh)
         self.refresh()
@@ -75,13 +79,20 @@ class HeadsPanel:
         Installation.install(Installation.BASE, Installation.BATCH)
         ui = self._ui
         ui.batchLog.setPlainText("")
+        self._complaints.clear()
         arguments = ["head", "apply", ui.inputFolderEdit.currentPath, "--head", self._headFile]
         self.batch.start("Vox2VecCore.cli", [*arguments, "--out", ui.outputFolderEdit.currentPath])
         ui.batchLabel.text = _("Running...")
         self.refresh()
 
+    def _batchLine(self, line: str) -> None:
+        self._ui.batchLog.appendPlainText(line)
+        if line.startswith(COMPLAINTS):
+            self._complaints.append(line)
+
     def _batchFinished(self, code: int) -> None:
-        self._ui.batchLabel.text = (
-            _("Done.") if code == 0 else _("Ended with code {code}; the log says why.").format(code=code)
-        )
+        """Say how it ended, and which scans failed, if any."""
+        ended = _("Done.") if code == 0 else _("Ended with code {code}; the log says why.").format(code=code)
+        self._ui.batchLabel.text = "\n".join([ended, *self._complaints])
+        self._complaints.clear()
         self.refresh()

@@ -101,10 +101,12 @@ class SegmentPanel:
     def paintNext(self) -> None:
         """Jump to where a stroke helps most, or say that nothing is left to ask."""
         place = self._session.whereToPaintNext()
-        if place is None:
+        if place is not None:
+            self._session.jumpTo(place)
+        elif self._session.fewShot.preview is None:
             self._actions.showError(_("There is no preview yet: paint a few strokes first."))
         else:
-            self._session.jumpTo(place)
+            self._actions.showError(_("No place stands out as uncertain: look through the slices and apply."))
 
     def refresh(self) -> None:
         """What is missing before a preview, and which buttons make sense."""
