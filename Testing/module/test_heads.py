@@ -121,7 +121,11 @@ def test_folder_needs_a_head_file_and_both_folders(panel, trained, tmp_path: Pat
         panel.widget.heads.batch, "start", lambda module, arguments: started.append([module, *arguments])
     )
     monkeypatch.setattr(Installation, "missing", lambda *_: [])
-    panel.ui.inputFolderEdit.currentPath = str(tmp_path)
+    folder = tmp_path / "scans"
+    (folder / "series").mkdir(parents=True)
+    for name in ("b.nii.gz", "a.nrrd", "b_labels.nii.gz", "notes.txt"):
+        (folder / name).touch()
+    panel.ui.inputFolderEdit.currentPath = str(folder)
     panel.ui.outputFolderEdit.currentPath = str(tmp_path / "out")
     assert not panel.ui.batchButton.enabled
     assert "head" in panel.ui.batchButton.toolTip
@@ -131,5 +135,6 @@ def test_folder_needs_a_head_file_and_both_folders(panel, trained, tmp_path: Pat
     module, *arguments = started[0]
     assert module == "Vox2VecCore.cli"
     head = str(tmp_path / "head.safetensors")
-    assert arguments == ["head", "apply", str(tmp_path), "--head", head, "--out", str(tmp_path / "out")]
+    scans = [str(folder / name) for name in ("a.nrrd", "b.nii.gz", "series")]
+    assert arguments == ["head", "apply", *scans, "--head", head, "--out", str(tmp_path / "out")]
     assert sys.executable
