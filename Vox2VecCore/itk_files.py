@@ -1,6 +1,7 @@
 """NRRD and MetaImage (.nrrd, .nhdr, .mha, .mhd) through SimpleITK."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -57,12 +58,13 @@ def read_itk(path: Path, image_io: str, frame: int | None = None) -> StoredScan:
     return StoredScan(real_values(stored), stored.shape, swap_lps_ras(lps))
 
 
-def write_itk(array: NDArray, affine: NDArray[np.float64], path: Path) -> None:
+def write_itk(array: NDArray, affine: NDArray[np.float64], path: Path, fields: Mapping[str, str]) -> None:
     """Write NRRD or MetaImage by the suffix of ``path``, compressed, and read it back.
 
     SimpleITK reports no error when a full disk swallows the last bytes (measured: NRRD and MetaImage, small
     files or tails that fit its buffer), hence the reading.
 
+    :param fields: further fields of the header; MetaImage may drop them.
     :raises ValueError: if the matrix has shear, which these formats do not promise to keep.
     :raises OSError: if what lies on the disk afterwards is not what was written.
     """
@@ -75,6 +77,8 @@ def write_itk(array: NDArray, affine: NDArray[np.float64], path: Path) -> None:
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     image.SetDirection(directions.ravel().tolist())
+    for key, value in fields.items():
+        image.SetMetaData(key, value)
     try:
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=COMPRESSION_LEVEL)
         written = sitk.ReadImage(str(path))

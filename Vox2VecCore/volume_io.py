@@ -1,7 +1,7 @@
 """Reading and writing scans: the file's name says which format, the format's own module does the work."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -69,12 +69,13 @@ def read_labels(path: str | os.PathLike[str], *, frame: int | None = None) -> Vo
     return _read(Path(path), frame, None, as_labels)
 
 
-def write_volume(volume: Volume, path: str | os.PathLike[str]) -> None:
+def write_volume(volume: Volume, path: str | os.PathLike[str], *, fields: Mapping[str, str] | None = None) -> None:
     """Write a scan or label map as .nii, .nii.gz, .nrrd or .mha; the file appears complete or not at all.
 
     Shape and type stay as they are (bool becomes uint8, wide integers int32). The affine stays exact in NRRD and
     MetaImage; NIfTI stores it as float32, so one that came from a NIfTI file stays exact too.
 
+    :param fields: further fields of the header, which only NRRD has room for.
     :raises VolumeError: if the suffix is unknown, the folder cannot be written to or is full, the type has no place
         in such files, or the affine is sheared and the format cannot say so.
     """
@@ -90,7 +91,15 @@ def write_volume(volume: Volume, path: str | os.PathLike[str]) -> None:
         if path.is_dir():
             raise VolumeError(f"{path}: is a folder; give a file name.")
         with replace_file(path) as temporary:
-            _writer(FORMATS[suffix])(array, volume.affine, temporary)
+            if FORMATS[suffix] == "NIfTI":
+                # Each library is imported where its format is met, as in reading.
+                from Vox2VecCore.nifti import write_nifti
+
+                write_nifti(array, volume.affine, temporary)
+            else:
+                from Vox2VecCore.itk_files import write_itk
+
+                write_itk(array, volume.affine, temporary, fields or {})
     except ValueError as error:
         raise VolumeError(f"{path}: {error}.") from error
     except OSError as error:
@@ -155,16 +164,6 @@ def _read(
 
         scan = read_itk(path, NRRD_IO if kind == "NRRD" else META_IO, frame)
     return Volume(convert(scan, str(path)), scan.affine, str(path))
-
-
-def _writer(kind: Format) -> Callable[[NDArray, NDArray[np.float64], Path], None]:
-    if kind == "NIfTI":
-        from Vox2VecCore.nifti import write_nifti
-
-        return write_nifti
-    from Vox2VecCore.itk_files import write_itk
-
-    return write_itk
 
 
 def _suffix(path: Path) -> str | None:

@@ -76,7 +76,7 @@ def test_help_lists_the_commands_and_no_others(run: Run) -> None:
     assert (code, err) == (0, "")
     listed = re.findall(r"^│ ([a-z]+) {2,}", out.split("Commands")[1], re.MULTILINE)
     assert sorted(listed) == [
-        "cache", "doctor", "embed", "evaluate", "manifest", "match", "models", "pretrain", "similarity",
+        "cache", "doctor", "embed", "evaluate", "head", "manifest", "match", "models", "pretrain", "similarity",
         "view",
     ]  # fmt: skip
     for command in listed:

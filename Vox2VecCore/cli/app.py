@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 import typer
 
-from Vox2VecCore.cli import cache, doctor, embed, evaluate, manifest, match, models, pretrain, similarity, view
+from Vox2VecCore.cli import cache, doctor, embed, evaluate, head, manifest, match, models, pretrain, similarity, view
 from Vox2VecCore.errors import Vox2VecError
 
 # Typer exports only the most specific of its exceptions; what all mistakes in arguments share is its base.
@@ -23,6 +23,7 @@ app = typer.Typer(
 embed.add_to(app)
 similarity.add_to(app)
 match.add_to(app)
+head.add_to(app)
 manifest.add_to(app)
 pretrain.add_to(app)
 evaluate.add_to(app)

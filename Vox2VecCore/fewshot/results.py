@@ -1,0 +1,149 @@
+"""What applying a head leaves on disk: label maps, probabilities, and a table of volumes."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+
+from Vox2VecCore.errors import HeadError, VolumeError
+from Vox2VecCore.fewshot.classes import HeadClass
+from Vox2VecCore.fewshot.scan_list import Share
+from Vox2VecCore.fewshot.segmenting import Segmentation
+from Vox2VecCore.paths import replace_file
+from Vox2VecCore.slicer_segments import SUFFIX, FileSegment, write_segments
+from Vox2VecCore.volume import Volume
+from Vox2VecCore.volume_io import WRITABLE, read_labels, write_volume
+
+SUFFIXES = (SUFFIX, *WRITABLE)
+"""What a label map's name may end in; the first is told from ``.nrrd`` by coming first."""
+TABLE = "volumes.csv"
+COLUMNS = ("scan", "structure", "ml")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Files of one scan.
+
+    :param labels: the label map; it is written last, so that the scan is done when it is there.
+    """
+
+    labels: Path
+
+    def probability(self, value: int) -> Path:
+        """Probabilities of a class, beside the label map."""
+        suffix = next(each for each in SUFFIXES if self.labels.name.endswith(each))
+        return self.labels.with_name(f"{self.labels.name.removesuffix(suffix)}_probability_{value}.nii.gz")
+
+    def done_since(self, head: Path) -> bool:
+        """Whether the label map is there and was made after the head."""
+        try:
+            return self.labels.stat().st_mtime >= head.stat().st_mtime
+        except FileNotFoundError:
+            return False
+
+    def write(self, found: Segmentation, name: str, *, probabilities: bool = False) -> None:
+        """Write all files of the scan, or none.
+
+        :param name: of the scan.
+        :raises VolumeError: if one cannot be written.
+        """
+        structures = [each for each in found.classes if not each.background]
+        made: list[Path] = []
+        with _or_none(made):
+            for each in structures if probabilities else ():
+                path = self.probability(each.value)
+                write_volume(found.probability(each.value), path)
+                made.append(path)
+            labels = Volume(_narrow(found.labels), found.labels.affine, name)
+            if self.labels.name.endswith(SUFFIX):
+                write_segments(labels, [_segment(each) for each in structures], self.labels)
+            else:
+                write_volume(labels, self.labels)
+
+    def volumes_ml(self, structures: Sequence[HeadClass]) -> dict[int, float]:
+        """Millilitres of every structure, by class value, from the label map on disk.
+
+        :raises VolumeError: if it cannot be read.
+        """
+        labels = read_labels(self.labels)
+        ml = abs(float(np.linalg.det(labels.affine[:3, :3]))) / 1000
+        return {each.value: float(np.count_nonzero(labels.array == each.value)) * ml for each in structures}
+
+
+class VolumeTable:
+    """A table of scan, structure and millilitres that is complete on disk after every scan.
+
+    :param path: rewritten at once.
+    :param structures: of the head.
+    """
+
+    def __init__(self, path: Path, structures: Sequence[HeadClass]) -> None:
+        self.path = path
+        self._structures = structures
+        self._rows: list[tuple[str, str, str]] = []
+
+    def add(self, scan: str, volumes_ml: Mapping[int, float]) -> None:
+        """Add a scan.
+
+        :raises HeadError: if the table cannot be written.
+        """
+        self._rows += [(scan, each.name, f"{volumes_ml[each.value]:.3f}") for each in self._structures]
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(self._rows)
+        try:
+            with replace_file(self.path) as temporary:
+                temporary.write_text(text.getvalue(), encoding="utf-8")
+        except OSError as error:
+            raise HeadError(f"{self.path}: cannot be written ({error.strerror}); check space and rights.") from error
+
+
+def table_path(folder: Path, share: Share) -> Path:
+    """``volumes.csv``, or one for each of several processes."""
+    return folder / (TABLE if share.count == 1 else f"volumes_rank{share.rank}.csv")
+
+
+def is_file_name(path: Path) -> bool:
+    """Whether ``--out`` names a label map and not a folder."""
+    return path.name.endswith(SUFFIXES) and not path.is_dir()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, and see that files can be written in it.
+
+    :raises VolumeError: if they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise VolumeError(f"{folder}: cannot be written to ({error.strerror}); choose another folder.") from error
+
+
+@contextmanager
+def _or_none(made: Sequence[Path]) -> Iterator[None]:
+    done = False
+    try:
+        yield
+        done = True
+    finally:
+        if not done:
+            for path in made:
+                path.unlink(missing_ok=True)
+
+
+def _narrow(labels: Volume) -> np.ndarray:
+    """Values of one byte where they fit."""
+    array = labels.array
+    return array.astype(np.uint8) if array.size and array.max() < 256 else array
+
+
+def _segment(each: HeadClass) -> FileSegment:
+    return FileSegment(each.value, each.name, each.colour, each.terminology)
