@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from Testing.benchmarks import embed_speed, memory, pretraining_speed, query_speed
+from Testing.benchmarks import embed_speed, hover_speed, memory, pretraining_speed, query_speed
 from Testing.benchmarks.machine import describe
 
 FOLDER = Path(__file__).parent
@@ -28,6 +28,8 @@ def measure(ct: Path) -> dict[str, Any]:
         figures["memory"] = memory.measure(ct, model.directory, folder / "cache")
         print("Queries ...", flush=True)
         figures["query"] = query_speed.measure(model, folder)
+        print("Hover through MRML ...", flush=True)
+        figures["hover"] = hover_speed.measured_apart()
         print("Pretraining ...", flush=True)
         figures["pretraining"] = pretraining_speed.measure(ct, folder / "pretraining")
     figures["machine"]["load_average_after"] = describe()["load_average_1min"]
@@ -77,6 +79,12 @@ def table(figures: dict[str, Any]) -> str:
             f"{1000 * query['three_slices_s']:.0f} ms",
             f"{1000 * query['plain_three_slices_s']:.0f} ms",
             f"{query['speedup_three_slices']:.0f}x",
+        ),
+        (
+            f"hover in 3D Slicer's scene, three slice views, {large} grid: 95th percentile of an event",
+            f"{figures['hover']['planes of the scan']['hover_p95_ms']:.0f} ms",
+            "",
+            "",
         ),
         (f"peak memory of `embed`, {large} grid", f"{memory_['peak_memory_gb']:.2f} GB", "", ""),
         ("cache on disk", f"{memory_['cache_bytes_per_voxel']:.1f} bytes a voxel", "", ""),

@@ -6,6 +6,9 @@ Our own work only: drawing is Slicer's. The pyramid is random, so nothing is ski
 """
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -74,6 +77,15 @@ def measure(folder: Path, angles: Sequence[float] = (0, 0, 0)) -> dict[str, floa
         "hover_p95_ms": float(np.percentile(times, 95)),
         "click_to_map_s": pinned,
     }
+
+
+def measured_apart() -> dict:
+    """The figures of :func:`main`, from a process of its own: Slicer's libraries keep to themselves."""
+    environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "VTK_DEFAULT_OPENGL_WINDOW": "vtkEGLRenderWindow"}
+    run = subprocess.run(
+        [sys.executable, "-m", __spec__.name], env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return dict(json.loads(run.stdout[run.stdout.index("{") :]))
 
 
 def main() -> None:

@@ -86,8 +86,8 @@ FAULTS = (
     Fault(
         "segments are written one voxel off",
         "Segments.py",
-        "for a, n in zip(content.first, content.mask.shape, strict=True))",
-        "for a, n in zip((content.first[0] + 1, *content.first[1:]), content.mask.shape, strict=True))",
+        "        return orientedImage(labels, (i, j, k), volumeNode)",
+        "        return orientedImage(labels, (i + 1, j, k), volumeNode)",
         (f"{MRML}/test_segments.py",),
     ),
     Fault(
