@@ -24,6 +24,7 @@ from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
 
 SLAB_PLANES = 16
+FEW_VOXELS = 10_000
 BLOCK_ELEMENTS = 1 << 20
 """Stored components converted to float32 at a time: 4 MB, which stay in the cache for the product."""
 
@@ -126,8 +127,15 @@ def map_voxels(pyramid: FeaturePyramid, matrices: Sequence[Tensor], voxels: NDAr
 def distinct_cells(voxels: NDArray[np.int64], stride: Sequence[int], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Flat indices of the level cells that voxels (n, 3) lie in, each once, and for every voxel which one."""
     flat = np.ravel_multi_index(tuple((voxels // np.array(stride)).T), tuple(shape))
-    rows, inverse = np.unique(flat, return_inverse=True)
-    return torch.from_numpy(rows), torch.from_numpy(inverse.reshape(-1))
+    if len(flat) < FEW_VOXELS:
+        rows, inverse = np.unique(flat, return_inverse=True)
+        return torch.from_numpy(rows), torch.from_numpy(inverse.reshape(-1))
+    seen = np.zeros(int(np.prod(shape)), bool)  # no sorting: an oblique slice has a million voxels under the mouse
+    seen[flat] = True
+    rows = np.flatnonzero(seen)
+    place = np.empty(len(seen), np.int32)
+    place[rows] = np.arange(len(rows), dtype=np.int32)
+    return torch.from_numpy(rows), torch.from_numpy(place[flat].astype(np.int64))
 
 
 def map_grid(

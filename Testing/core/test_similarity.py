@@ -251,3 +251,15 @@ def test_a_query_serves_another_scan_of_the_same_model(pyramid):
     query = make_query(pyramid, [(10, 11, 12)])
     heat = whole_scan(moved, query, calibration(moved, query))
     assert np.unravel_index(heat.argmax(), heat.shape) == (18, 11, 12)
+
+
+def test_many_voxels_and_few_find_the_same_cells():
+    from Vox2VecCore.separable import FEW_VOXELS, distinct_cells
+
+    voxels = np.random.default_rng(0).integers(0, (40, 30, 20), (FEW_VOXELS, 3))
+    for stride in ((1, 1, 1), (4, 4, 2)):
+        shape = [-(-n // s) for n, s in zip((40, 30, 20), stride, strict=True)]
+        rows, which = (each.numpy() for each in distinct_cells(voxels, stride, shape))
+        flat = np.ravel_multi_index(tuple((voxels // np.array(stride)).T), shape)
+        np.testing.assert_array_equal(rows, np.unique(flat))
+        np.testing.assert_array_equal(rows[which], flat)
