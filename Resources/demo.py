@@ -1,7 +1,9 @@
-"""The main job on a real CT: embed it, ask where it looks like here, find the same places in another scan.
+"""The main job on a real CT: embed it, ask where it looks like here, find the same places in another scan, and
+segment it from a few strokes.
 
 Usage: ``python demo.py CT [--out FOLDER] [--model M]``. Beside ``NAME.nii.gz`` the demo looks for a label map
-``NAME_labels.nii.gz`` and its ``structures.csv``, and if they are there queries structures by name. The other scan
+``NAME_labels.nii.gz`` and its ``structures.csv``, and if they are there queries structures by name and
+paints a few strokes in some of them, simulated from these labels, to segment the scan. The other scan
 is a copy of the first, turned, shifted, resampled and made noisier, so that the true places are known.
 """
 
@@ -9,7 +11,7 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,16 +21,21 @@ from numpy.typing import NDArray
 from rich.table import Table
 from scipy import ndimage
 
-from Vox2VecCore import Volume, match_points, read_volume, similarity_map
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the simulated strokes are test support
+
+from Testing.support.strokes import simulate_strokes
+from Vox2VecCore import Volume, match_points, read_volume, similarity_map, train_head
 from Vox2VecCore.cli.console import show
 from Vox2VecCore.cli.guard import guarded
 from Vox2VecCore.cli.options import DEFAULT_MODEL
 from Vox2VecCore.cli.scans import Embedded, Setup, embed_scan, prepare
 from Vox2VecCore.errors import VolumeError
+from Vox2VecCore.fewshot.segmenting import segment
 from Vox2VecCore.figures import colours_figure, match_figure, save, similarity_figure
 from Vox2VecCore.pca import fit_pca, pca_colours
 from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.resampling import resample_linear
+from Vox2VecCore.segmentation_figure import segmentation_figure
 from Vox2VecCore.volume import AIR_HU, apply_affine
 from Vox2VecCore.volume_io import read_labels
 
@@ -53,6 +60,18 @@ COPY_SPACING_MM = (1.0, 1.0, 3.0)
 COPY_BLUR_VOXELS = (0.5, 0.5, 0.5)
 NOISE_HU = 30.0
 MATCHED_POINTS = 200
+PAINTED = {
+    "liver": ("liver",),
+    "spleen": ("spleen",),
+    "right kidney": ("kidney_right",),
+    "left kidney": ("kidney_left",),
+    "right lung": ("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right"),
+    "left lung": ("lung_upper_lobe_left", "lung_lower_lobe_left"),
+    "aorta": ("aorta",),
+    "heart": ("heart",),
+}
+"""Structures that get strokes, and the labels that each is made of."""
+STROKES = 5
 
 Point = tuple[float, float, float]
 
@@ -93,7 +112,7 @@ def demo(ct: Path, out: Path, model: str) -> None:
     with diary.step("Read the CT") as said:
         volume = read_volume(ct)
         said.append(f"{times(volume.shape)} voxels of {times(volume.spacing_mm)} mm")
-    labels = read_structures(ct, volume)
+    labels = read_structures(ct, volume, {said: (name,) for name, said in QUERIES.items()})
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -117,6 +136,12 @@ def demo(ct: Path, out: Path, model: str) -> None:
         colours = {"finer levels: tissue": in_colours(finer), "all levels: tissue and place": in_colours(source)}
         written.append(out / "embedding_in_colours.png")
         save(colours_figure(volume, colours, centre), written[-1])
+
+    structures = read_structures(ct, volume, PAINTED)
+    if structures:
+        with diary.step(f"Segment it from {STROKES} strokes a structure (simulated from its labels)") as said:
+            written.append(out / "segmentation.png")
+            said.append(segmented(volume, source, structures, written[-1]))
 
     with diary.step("Scan the patient again (simulated)") as said:
         other, movement = moved_copy(volume)
@@ -151,8 +176,8 @@ def in_colours(pyramid: FeaturePyramid) -> NDArray[np.uint8]:
     return np.stack([pyramid.grid.to_source(colours[..., c], nearest=True) for c in range(3)], axis=-1)
 
 
-def read_structures(ct: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
-    """Masks of the structures to query, where labels and names lie beside the scan; else none."""
+def read_structures(ct: Path, volume: Volume, wanted: Mapping[str, Sequence[str]]) -> dict[str, NDArray[np.bool_]]:
+    """Masks of structures, each of one or several labels, where labels and names lie beside the scan; else none."""
     labels_path = ct.with_name(ct.name.replace(".nii", "_labels.nii"))
     names_path = ct.with_name("structures.csv")
     if labels_path == ct or not (labels_path.is_file() and names_path.is_file()):
@@ -162,8 +187,40 @@ def read_structures(ct: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
     labels = read_labels(labels_path)
     if labels.shape != volume.shape:
         raise VolumeError(f"{labels_path}: does not have the shape of {ct}; remove it or put the right one there.")
-    masks = {said: labels.array == values[name] for name, said in QUERIES.items() if name in values}
+    number = np.zeros(int(labels.array.max()) + 1, np.uint8)
+    for n, names in enumerate(wanted.values(), start=1):
+        number[[values[name] for name in names if values.get(name, len(number)) < len(number)]] = n
+    shown = number[labels.array]
+    masks = {said: shown == n for n, said in enumerate(wanted, start=1)}
     return {name: mask for name, mask in masks.items() if mask.any()}
+
+
+def segmented(
+    volume: Volume, pyramid: FeaturePyramid, structures: Mapping[str, NDArray[np.bool_]], picture: Path
+) -> str:
+    """Paint, learn, segment, and compare with the labels; returns what is to be said of it."""
+    reference = np.zeros(volume.shape, np.int16)
+    for value, mask in enumerate(structures.values(), start=2):
+        reference[mask] = value
+    body = pyramid.grid.to_source(pyramid.body.astype(np.uint8), nearest=True) > 0
+    values = range(2, len(structures) + 2)
+    strokes = simulate_strokes(volume.with_array(reference), [[value] for value in values], body, per_structure=STROKES)
+    head = train_head([(pyramid, strokes)], volumes=[volume], names=dict(zip(values, structures, strict=True)))
+    found = segment(pyramid, head, volume=volume, strokes=strokes).labels.array
+    dice = {}
+    for value in values:
+        one, other = found == value, reference == value
+        dice[value] = 2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other))
+    centre = deepest(structures.get("heart", next(iter(structures.values()))), volume)
+    rows = {"strokes": strokes.array, "from the strokes": found, "reference": reference}
+    remarks = {value: f"Dice {each:.2f}" for value, each in dice.items()}
+    figure = segmentation_figure(
+        volume, rows, head.structures, centre, remarks=remarks, title="Segmentation from a few strokes"
+    )
+    save(figure, picture)
+    return f"{head.method}; Dice with the labels: " + ", ".join(
+        f"{name} {dice[value]:.2f}" for value, name in zip(values, structures, strict=True)
+    )
 
 
 def deepest(inside: NDArray[np.bool_], volume: Volume) -> Point:

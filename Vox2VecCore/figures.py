@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from Vox2VecCore.matching import Match
 
-__all__ = ["PICTURES", "colours_figure", "match_figure", "need_matplotlib", "save", "similarity_figure"]
+__all__ = ["PICTURES", "body_box", "colours_figure", "match_figure", "need_matplotlib", "save", "similarity_figure"]
 
 Point = Sequence[float]
 
@@ -75,7 +75,7 @@ def similarity_figure(
     centre = positive[0]
     window = window_hu(ct, centre)
     planes = [plane(ct, centre, orientation) for orientation in ORIENTATIONS]
-    figure, (axes,) = page([_body_box(p) for p in planes], 1, head=CAPTION, foot=LEGEND)
+    figure, (axes,) = page([body_box(p) for p in planes], 1, head=CAPTION, foot=LEGEND)
     low, high, ticks = _percentile_scale() if percentiles else _cosine_scale(heat)
     ramp = _ramp()
     for axis, ground in zip(axes, planes, strict=True):
@@ -104,7 +104,7 @@ def colours_figure(
     window = window_hu(ct, centre)
     planes = [plane(ct, centre, orientation) for orientation in ORIENTATIONS]
     figure, (first, *others) = page(
-        [_body_box(p) for p in planes], 1 + len(colours), height=3.6, head=CAPTION, left=LABELLED
+        [body_box(p) for p in planes], 1 + len(colours), height=3.6, head=CAPTION, left=LABELLED
     )
     row_label(figure, first[0], "CT")
     for axis, ground in zip(first, planes, strict=True):
@@ -192,8 +192,8 @@ def _cosine_scale(heat: Volume) -> tuple[float, float, dict[float, str]]:
     return low, high, {x: f"{low + x * (high - low):.2f}" for x in (0.0, 0.5, 1.0)}
 
 
-def _body_box(ground: Plane) -> Box:
-    """What is not air, with a margin, within the plane."""
+def body_box(ground: Plane) -> Box:
+    """Where a plane of a CT is not air, with a margin."""
     left, right, bottom, top = ground.extent
     tissue = ground.image > TISSUE_HU
     rows, columns = np.flatnonzero(tissue.mean(axis=1) > 0.02), np.flatnonzero(tissue.mean(axis=0) > 0.02)

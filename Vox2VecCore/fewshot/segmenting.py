@@ -1,7 +1,7 @@
 """Applying a head to a scan: labels on the CT's own grid, probabilities, uncertainty, volumes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from Vox2VecCore.fewshot.intensity import IntensityMaps, intensity_maps
 from Vox2VecCore.fewshot.postprocessing import NO_PROCESSING, USUAL, Guide, PostProcessing, clean_parts
 from Vox2VecCore.fewshot.predicting import CERTAIN, Predictor
 from Vox2VecCore.fewshot.walker import random_walk
-from Vox2VecCore.grid import hu_on_grid
+from Vox2VecCore.grid import ModelGrid, hu_on_grid
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
-from Vox2VecCore.volume import Volume
+from Vox2VecCore.shapes import triple
+from Vox2VecCore.volume import Volume, apply_affine
 
 STAGE = "Following edges"
 WALK_MM = 6.0
@@ -187,48 +188,52 @@ def _outlined(
     factor: int,
     progress: Progress,
 ) -> NDArray[np.int16]:
-    """The likeliest class of every voxel of the CT, class after class, so that one at a time is in memory."""
+    """The likeliest class of every voxel of the CT, class after class, each only where it is to be expected."""
     grid = pyramid.grid
     labels = np.zeros(grid.source_shape, np.int16, order="F")
-    best = np.zeros(grid.source_shape, np.float32, order="F")
+    best = np.zeros(grid.source_shape, np.float16, order="F")
     background = next((n for n, each in enumerate(head.classes) if each.background), None)
-    guide = None if volume is None else np.asarray(volume.array)
     for n, each in enumerate(head.classes):
         progress.step(STAGE, n, len(head.classes))
-        if n == background:
+        expected = coarse[..., n] > LEAST_PROBABLE
+        if n == background or not expected.any():
             continue
-        fine = _enlarged(coarse[..., n], factor, grid.shape)
-        own = grid.to_source(fine)
-        used = own > LEAST_PROBABLE
-        if not used.any():
-            continue
-        box = _box(used, 4)
-        part = own[box]
-        if guide is not None:
-            part = Guide(guide[box], grid_spacing(grid.source_affine))(part)
-        better = part > best[box]
-        best[box][better] = part[better]
+        box = _source_box(expected, factor, grid)
+        part = replace(
+            grid,
+            source_shape=triple([side.stop - side.start for side in box]),
+            source_affine=grid.source_affine @ _shift([side.start for side in box]),
+        )
+        follow = Guide(volume.array[box], volume.spacing_mm) if volume is not None else None
+
+        def fine(index: int, part: ModelGrid = part, follow: Guide | None = follow) -> NDArray[np.float32]:
+            values = part.to_source(_enlarged(coarse[..., index], factor, part.shape))
+            return values if follow is None else follow(values)
+
+        own = fine(n)
+        better = own > best[box]
+        if background is not None:
+            better &= own > fine(background)
+        best[box][better] = own[better]
         labels[box][better] = each.value
-    if background is not None:
-        rest = grid.to_source(_enlarged(coarse[..., background], factor, grid.shape), fill=1.0)
-        if guide is not None:
-            box = _box(labels > 0, 4) if labels.any() else (slice(0, 1),) * 3
-            rest[box] = Guide(guide[box], grid_spacing(grid.source_affine))(rest[box])
-        labels[rest >= best] = 0
     return labels
 
 
-def grid_spacing(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Voxel spacing of an affine, millimetres."""
-    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0), np.float64)
+def _source_box(expected: NDArray[np.bool_], factor: int, grid: ModelGrid) -> tuple[slice, ...]:
+    """The part of the CT in which cells of the grid lie, and a margin for the outline."""
+    cells = np.argwhere(expected)
+    first, last = (cells.min(axis=0) - 1) * factor, (cells.max(axis=0) + 2) * factor
+    corners = np.where(np.array(list(np.ndindex(2, 2, 2))), last, first)
+    seen = apply_affine(grid.ras_to_source, grid.to_ras(corners))
+    low = np.clip(np.floor(seen.min(axis=0)), 0, np.array(grid.source_shape) - 1).astype(int)
+    high = np.clip(np.ceil(seen.max(axis=0)) + 1, low + 1, grid.source_shape).astype(int)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
-def _box(mask: NDArray[np.bool_], margin: int) -> tuple[slice, ...]:
-    sides = []
-    for axis in range(3):
-        used = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        sides.append(slice(max(int(used[0]) - margin, 0), int(used[-1]) + 1 + margin))
-    return tuple(sides)
+def _shift(voxels: Sequence[int]) -> NDArray[np.float64]:
+    matrix = np.eye(4)
+    matrix[:3, 3] = voxels
+    return matrix
 
 
 def _pooled(values: NDArray, factor: int) -> NDArray[np.float32]:
