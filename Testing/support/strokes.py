@@ -59,22 +59,18 @@ def simulate_strokes(
         for stroke in range(per_structure):
             axis = stroke % 3
             for region, places, value in ((mask, depth, n + 2), (near, around, BACKGROUND)):
-                in_slice = np.zeros_like(places)
-                index = _slice(axis, int(middle[axis]))
-                in_slice[index] = places[index]
+                in_slice = places.take(middle[axis], axis)
                 if in_slice.any():
-                    start = _draw(in_slice, rng)
+                    start = np.insert(_draw(in_slice, rng), axis, middle[axis])
                     _paint(painted[box], region, start, axis, value, length_mm, spacing_mm, rng)
     return Volume(painted, labels.affine, "strokes")
 
 
-def _slice(axis: int, index: int) -> tuple[slice | int, ...]:
-    return tuple(index if a == axis else slice(None) for a in range(3))
-
-
 def _draw(weights: NDArray, rng: np.random.Generator) -> NDArray[np.int64]:
-    flat = np.square(weights, dtype=np.float64).ravel()
-    return np.array(np.unravel_index(rng.choice(flat.size, p=flat / flat.sum()), weights.shape), np.int64)
+    """A place, the likelier the deeper: in proportion to the squared weight."""
+    places = np.argwhere(weights)
+    shares = np.square(weights[weights > 0], dtype=np.float64)
+    return np.asarray(places[rng.choice(len(places), p=shares / shares.sum())], np.int64)
 
 
 def _paint(
