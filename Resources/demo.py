@@ -211,7 +211,9 @@ def segmented(
     for value in values:
         one, other = found == value, reference == value
         dice[value] = 2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other))
-    centre = deepest(structures.get("heart", next(iter(structures.values()))), volume)
+    painted = strokes.array > 0  # the planes with most paint
+    best = [int(painted.sum(axis=tuple({0, 1, 2} - {axis})).argmax()) for axis in range(3)]
+    centre = as_point(volume.to_ras(best)[0])
     rows = {"strokes": strokes.array, "from the strokes": found, "reference": reference}
     remarks = {value: f"Dice {each:.2f}" for value, each in dice.items()}
     figure = segmentation_figure(

@@ -87,7 +87,8 @@ def test_named_structures(run: Run, tmp_path: Path, model: Path) -> None:
     assert (code, err) == (0, "")
     assert "half of the liver looks more like it than" in out
     names = {path.name for path in (tmp_path / "pictures").iterdir()}
-    assert names == {"similarity_liver.png", "embedding_in_colours.png", "matches.png"}
+    assert names == {"similarity_liver.png", "embedding_in_colours.png", "segmentation.png", "matches.png"}
+    assert "Dice with the labels: liver" in out
 
 
 def test_what_is_wrong_takes_one_sentence(run: Run, tmp_path: Path, model: Path) -> None:
@@ -108,7 +109,7 @@ def test_labels_of_another_scan(demo: ModuleType, tmp_path: Path) -> None:
     name_structures(tmp_path)
     write_volume(phantom((30, 30, 30)), tmp_path / "scan.nii.gz")
     with pytest.raises(demo.VolumeError, match="shape"):
-        demo.read_structures(tmp_path / "scan.nii.gz", phantom((30, 30, 30)))
+        demo.read_structures(tmp_path / "scan.nii.gz", phantom((30, 30, 30)), {"liver": ("liver",)})
 
 
 def test_the_deepest_point_of_a_structure(demo: ModuleType) -> None:
