@@ -121,11 +121,7 @@ def test_folder_needs_a_head_file_and_both_folders(panel, trained, tmp_path: Pat
         panel.widget.heads.batch, "start", lambda module, arguments: started.append([module, *arguments])
     )
     monkeypatch.setattr(Installation, "missing", lambda *_: [])
-    folder = tmp_path / "scans"
-    (folder / "series").mkdir(parents=True)
-    for name in ("b.nii.gz", "a.nrrd", "b_labels.nii.gz", "notes.txt"):
-        (folder / name).touch()
-    panel.ui.inputFolderEdit.currentPath = str(folder)
+    panel.ui.inputFolderEdit.currentPath = str(tmp_path)
     panel.ui.outputFolderEdit.currentPath = str(tmp_path / "out")
     assert not panel.ui.batchButton.enabled
     assert "head" in panel.ui.batchButton.toolTip
@@ -135,6 +131,5 @@ def test_folder_needs_a_head_file_and_both_folders(panel, trained, tmp_path: Pat
     module, *arguments = started[0]
     assert module == "Vox2VecCore.cli"
     head = str(tmp_path / "head.safetensors")
-    scans = [str(folder / name) for name in ("a.nrrd", "b.nii.gz", "series")]
-    assert arguments == ["head", "apply", *scans, "--head", head, "--out", str(tmp_path / "out")]
+    assert arguments == ["head", "apply", str(tmp_path), "--head", head, "--out", str(tmp_path / "out")]
     assert sys.executable

@@ -6,7 +6,6 @@ from slicer.i18n import tr as _
 
 from Vox2VecSlicerLib import Installation
 from Vox2VecSlicerLib.BatchProcess import BatchProcess
-from Vox2VecSlicerLib.ScanFolder import scansIn
 from Vox2VecSlicerPanels.Actions import Actions
 
 COMPLAINTS = ("Error: ", "Warning: ")
@@ -81,7 +80,7 @@ class HeadsPanel:
         ui = self._ui
         ui.batchLog.setPlainText("")
         self._complaints.clear()
-        arguments = ["head", "apply", *scansIn(ui.inputFolderEdit.currentPath), "--head", self._headFile]
+        arguments = ["head", "apply", ui.inputFolderEdit.currentPath, "--head", self._headFile]
         self.batch.start("Vox2VecCore.cli", [*arguments, "--out", ui.outputFolderEdit.currentPath])
         ui.batchLabel.text = _("Running...")
         self.refresh()
