@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from Vox2VecCore.alignment import agreed_affine
 from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.search import best_voxels
 
@@ -53,6 +54,24 @@ class Landmarks:
     def reversed(self, asked: NDArray[np.float64]) -> "Landmarks":
         """The same correspondences seen from the other scan."""
         return Landmarks(asked, self.there, self.here)
+
+
+def agreed_map(landmarks: Landmarks, returning: Landmarks) -> NDArray[np.float64] | None:
+    """Affine map (4, 3) from one scan to the other, ``there = here @ map[:3] + map[3]``; ``None`` without agreement.
+
+    :param returning: landmarks that were looked for from the other scan.
+    """
+    here = np.concatenate([landmarks.here, returning.there])
+    affine = agreed_affine(here, np.concatenate([landmarks.there, returning.here]))
+    return None if affine is None else affine.astype(np.float64)
+
+
+def inverse_map(affine: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """The map that leads back."""
+    if affine is None:
+        return None
+    inverse = np.linalg.inv(affine[:3])
+    return np.concatenate([inverse, (-affine[3] @ inverse)[None]])
 
 
 def find_landmarks(source: FeaturePyramid, target: FeaturePyramid, weights: Sequence[float]) -> Landmarks:

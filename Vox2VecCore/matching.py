@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from Vox2VecCore.block_search import fit_block
 from Vox2VecCore.errors import ModelError
-from Vox2VecCore.landmarks import Landmarks, find_landmarks
+from Vox2VecCore.landmarks import Landmarks, agreed_map, find_landmarks, inverse_map
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.search import best_voxels
@@ -24,6 +25,9 @@ STAGE = "Matching"
 SEED_STEP_MM = 12.0
 AGREEMENT_MM = 12.0
 """Seeds agree when their displacements differ by less than this."""
+BLOCK_STEP_MM = 9.0
+BLOCK_REACH_MM = 36.0
+"""Where the landmarks agree on an affine map, the seeds are searched for together, this far from where it leads."""
 RIDGE = 2.0
 """Seeds' worth of trust in a plain shift when the local affine map is fitted."""
 SUPPORT_WEIGHT = 1.0
@@ -93,10 +97,11 @@ def match_points(
     progress.step(STAGE, 0, 3)
     landmarks = find_landmarks(source, target, weights)
     progress.step(STAGE, 1, 3)
-    there = _locate(source, target, points, weights, landmarks)
+    affine = agreed_map(landmarks, find_landmarks(target, source, weights))
+    there = _locate(source, target, points, weights, landmarks, affine)
     progress.step(STAGE, 2, 3)
     returning = landmarks.reversed(target.grid.to_ras(target.body_voxels(len(landmarks.asked))))
-    back = _locate(target, source, there.points_ras, weights, returning)
+    back = _locate(target, source, there.points_ras, weights, returning, inverse_map(affine))
     progress.step(STAGE, 3, 3)
     similarity = _similarity(source, points, target, there.points_ras, weights)
     cycle = np.linalg.norm(back.points_ras - points, axis=1)
@@ -120,26 +125,67 @@ class _Located:
 
 
 def _locate(
-    source: FeaturePyramid, target: FeaturePyramid, points: NDArray, weights: Sequence[float], landmarks: Landmarks
+    source: FeaturePyramid,
+    target: FeaturePyramid,
+    points: NDArray,
+    weights: Sequence[float],
+    landmarks: Landmarks,
+    affine: NDArray[np.float64] | None,
 ) -> _Located:
-    """Points (n, 3) of one scan in another, by a vote of the seeds around each."""
+    """Points (n, 3) of one scan in another, by the seeds around each, near where ``affine`` leads if there is one."""
+    step = SEED_STEP_MM if affine is None else BLOCK_STEP_MM
     offsets = np.array(list(np.ndindex(3, 3, 3)), np.float64) - 1
-    seeds = points[:, None] + SEED_STEP_MM * offsets  # (n, seeds, 3)
+    middle = len(offsets) // 2
+    seeds = points[:, None] + step * offsets  # (n, seeds, 3)
     voxels = _voxels(source, seeds.reshape(-1, 3))
     snapped = source.grid.to_ras(voxels).reshape(seeds.shape)
     counts = source.body[tuple(voxels.T)].reshape(seeds.shape[:2])
     counts &= np.linalg.norm(snapped - seeds, axis=-1) <= np.linalg.norm(source.grid.spacing_mm)  # not beyond the grid
-    counts[:, len(offsets) // 2] |= ~counts.any(axis=1)  # a point in air goes by itself
+    counts[:, middle] |= ~counts.any(axis=1)  # a point in air goes by itself
     seeds = snapped
-    found, _ = best_voxels(target, source, voxels, weights)
-    displacements = target.grid.to_ras(found).reshape(seeds.shape) - seeds
-    votes = [
-        _vote(d[c], (s - p)[c], landmarks.support(p, d[c]))
-        for d, s, p, c in zip(displacements, seeds, points, counts, strict=True)
-    ]
+    if affine is None:
+        found, _ = best_voxels(target, source, voxels, weights)
+        displacements = target.grid.to_ras(found).reshape(seeds.shape) - seeds
+        votes = [
+            _vote(d[c], (s - p)[c], landmarks.support(p, d[c]))
+            for d, s, p, c in zip(displacements, seeds, points, counts, strict=True)
+        ]
+    else:
+        blocks = zip(voxels.reshape(seeds.shape), seeds, points, counts, strict=True)
+        votes = [_fit(source, target, v[c], s[c], p, weights, affine) for v, s, p, c in blocks]
     shifts, spreads, shares = (np.array(part, np.float64) for part in zip(*votes, strict=True))
     support = [landmarks.support(p, shift[None])[0] for p, shift in zip(points, shifts, strict=True)]
     return _Located(points + shifts, spreads, shares, np.array(support))
+
+
+def _fit(
+    source: FeaturePyramid,
+    target: FeaturePyramid,
+    voxels: NDArray[np.int64],
+    seeds: NDArray[np.float64],
+    point: NDArray[np.float64],
+    weights: Sequence[float],
+    affine: NDArray[np.float64],
+) -> tuple[NDArray, float, float]:
+    """Displacement at a point from the block of seeds around it, near where the landmarks' affine map expects it.
+
+    :return: as :func:`_vote`; the share is of seeds that by themselves agree with the block.
+    """
+    expected = seeds @ affine[:3] + affine[3]
+    places = np.floor(target.grid.to_voxels(expected) + 0.5).astype(np.int64)
+    vectors = [level.unit_vectors(voxels) * np.float32(w) for level, w in zip(source.levels, weights, strict=True)]
+    centre = int(np.linalg.norm(seeds - point, axis=1).argmin())
+    block = fit_block(target, vectors, places, centre, BLOCK_REACH_MM)
+    if block is None:
+        return point @ affine[:3] + affine[3] - point, 0.0, 0.0
+    found = target.grid.to_ras(places + block.of_seeds)
+    best = target.grid.to_ras(places + block.shift)
+    agree = np.linalg.norm(found - best, axis=1) < AGREEMENT_MM
+    share = agree.sum() / max(len(agree), FEW)
+    if not agree.any():
+        return best[centre] - seeds[centre], 0.0, 0.0
+    shift, spread = _smoothed((found - seeds)[agree], (seeds - point)[agree])
+    return shift, spread, share
 
 
 def _vote(displacements: NDArray, offsets: NDArray, support: NDArray) -> tuple[NDArray, float, float]:
@@ -150,13 +196,17 @@ def _vote(displacements: NDArray, offsets: NDArray, support: NDArray) -> tuple[N
     """
     agree = np.linalg.norm(displacements[:, None] - displacements, axis=-1) < AGREEMENT_MM
     group = agree[(agree.mean(axis=1) + SUPPORT_WEIGHT * support).argmax()]
-    d, x = displacements[group], offsets[group]
+    shift, spread = _smoothed(displacements[group], offsets[group])
+    return shift, spread, group.sum() / max(len(group), FEW)
+
+
+def _smoothed(d: NDArray, x: NDArray) -> tuple[NDArray, float]:
+    """Displacement (3,) at a point and disagreement in mm, from displacements (n, 3) at offsets (n, 3) from it."""
     centre, middle = d.mean(axis=0), x.mean(axis=0)
     pull = RIDGE * SEED_STEP_MM**2 * np.eye(3)
     slope = np.linalg.solve((x - middle).T @ (x - middle) + pull, (x - middle).T @ (d - centre))
     residual = d - centre - (x - middle) @ slope
-    spread = float(np.sqrt((residual**2).sum(axis=1).mean()))
-    return centre - middle @ slope, spread, group.sum() / max(len(group), FEW)
+    return centre - middle @ slope, float(np.sqrt((residual**2).sum(axis=1).mean()))
 
 
 def _similarity(

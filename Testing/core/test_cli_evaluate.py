@@ -13,7 +13,17 @@ from Testing.core.test_pretraining_run import labelled
 from Testing.support.commands import Run, answer, runner
 from Testing.support.models import random_model
 from Vox2VecCore.cli import console
-from Vox2VecCore.evaluation.matching import DICE_SOURCE, DICE_TARGET, HIT, KINDS, SAME_MEDIAN, SAME_NEAR
+from Vox2VecCore.evaluation.matching import (
+    DICE_SOURCE,
+    DICE_TARGET,
+    HIT,
+    KINDS,
+    MATCHED_HIT,
+    MATCHED_MEDIAN,
+    MATCHED_NEAR,
+    SAME_MEDIAN,
+    SAME_NEAR,
+)
 from Vox2VecCore.model import load_model
 from Vox2VecCore.pretraining.evaluation import evaluate_matching
 from Vox2VecCore.volume_io import read_labels, read_volume
@@ -59,14 +69,16 @@ def test_match_and_retrieval_are_those_of_the_library(run: Run, source: Path, tm
     for kind in KINDS:
         assert values(kind, SAME_MEDIAN, "a", "a") == [pytest.approx(expected[kind].same_median_mm)]
         assert values(kind, SAME_NEAR, "a", "a") == [pytest.approx(expected[kind].same_within_10mm)]
-        assert len(values(kind, HIT, "a", "b")) == 2
+        assert values(kind, MATCHED_MEDIAN, "a", "a") == [pytest.approx(expected[kind].matched_median_mm)]
+        assert values(kind, MATCHED_NEAR, "a", "a") == [pytest.approx(expected[kind].matched_within_10mm)]
+        assert len(values(kind, HIT, "a", "b")) == len(values(kind, MATCHED_HIT, "a", "b")) == 2
         if kind == "chance":
             assert np.mean(values(kind, HIT, "a", "b")) == pytest.approx(expected[kind].hit_rate)
     assert {row["structure"] for row in result["results"]} == {"", "liver", "spleen"}
     between = {row["features"]: row for row in result["summary"]["Between patients"]}
     pairs = [(a, b) for a in "abc" for b in "abc" if a != b]
     for kind in KINDS:
-        for measure in (HIT, DICE_SOURCE, DICE_TARGET):
+        for measure in (HIT, MATCHED_HIT, DICE_SOURCE, DICE_TARGET):
             mean = np.mean([np.mean(values(kind, measure, *pair)) for pair in pairs])
             assert between[kind][measure] == pytest.approx(mean)
     assert result["seen_in_pretraining"] == [] and result["seed"] == 0
@@ -175,6 +187,6 @@ def test_the_shipped_model_beats_its_references(shared_ct: Path, run: Run, tmp_p
     flags = ("--protocol", "retrieval", "--set", "most_pairs=1")
     result = answer(run, "evaluate", "--data", "pair.jsonl", "--model", "vox2vec-small", "--out", "r", *flags)
     rows = {row["features"]: row for row in result["summary"]["Between patients"]}
-    for measure in (HIT, DICE_SOURCE, DICE_TARGET):
+    for measure in (HIT, MATCHED_HIT, DICE_SOURCE, DICE_TARGET):
         others = [rows[kind][measure] for kind in KINDS if kind != "model"]
         assert rows["model"][measure] > 2 * max(others)

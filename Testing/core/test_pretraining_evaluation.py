@@ -44,6 +44,12 @@ def test_perfect_and_useless_features() -> None:
     noise = [features(rng.normal(size=(*SHAPE, 8))) for _ in range(3)]
     useless = score(*noise, labels(), labels())
     assert useless.same_median_mm > 15 and useless.hit_rate < 0.3 and useless.dice_target < 0.2
+    assert np.isnan(useless.matched_hit_rate)
+    matched = score(here, features(places(SHAPE, shifted), shifted), here, labels(), labels(), matched=True)
+    assert matched.matched_median_mm < 4 and matched.matched_within_10mm > 0.95 and matched.matched_hit_rate > 0.9
+    assert (matched.hit_rate, matched.dice_target) == (perfect.hit_rate, perfect.dice_target)
+    useless = score(*noise, labels(), labels(), matched=True)
+    assert useless.matched_median_mm > 15 and useless.matched_hit_rate < 0.3
     assert len(markdown_table({"perfect": perfect, "useless": useless}).splitlines()) == 4
 
 

@@ -192,6 +192,25 @@ def test_refusals(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> 
         pretrain(scans, tiny(), tmp_path / "run")
 
 
+def test_a_run_begins_with_the_average_of_an_earlier_one(
+    scans: list[PreparedScan], straight: Path, tmp_path: Path
+) -> None:
+    still = tiny(f"start_from='{straight}'", "seed=3", "optimisation.steps=2", "optimisation.learning_rate=0.0")
+    pretrain(scans, still, tmp_path / "run")
+    before, after = weights(straight), weights(tmp_path / "run")
+    learnt = [name for name in before if name.startswith("average ") and "running" not in name]
+    learnt = [name for name in learnt if not name.endswith(("num_batches_tracked", "updates"))]
+    assert_equal(*({name: values[name] for name in learnt} for values in (before, after)))
+    assert any(not torch.equal(before[name], before[name.removeprefix("average ")]) for name in learnt)
+    stages = load_model(tmp_path / "run" / "model").config.training["stages_before"]
+    assert [(stage["steps"], stage["seed"], len(stage["scans"])) for stage in stages] == [(6, 0, 4)]
+    with pytest.raises(PretrainingError, match="another one"):
+        pretrain(scans, tiny(f"start_from='{straight}'", "architecture.base_channels=4"), tmp_path / "other")
+    with pytest.raises(PretrainingError, match="no run with a usable checkpoint"):
+        pretrain(scans, tiny(f"start_from='{tmp_path}'"), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
 def test_loss_that_is_not_finite_names_the_scan(scans: list[PreparedScan], tmp_path: Path) -> None:
     with pytest.raises(PretrainingError, match=r"s\d"):
         pretrain(scans, tiny("optimisation.learning_rate=1e30", "optimisation.warmup_steps=0"), tmp_path / "run")

@@ -112,6 +112,8 @@ class PretrainConfig:
     :param seed: of weights and sampling.
     :param probe_every: steps between tests on labelled scans, if the run is given any.
     :param checkpoint_every: steps between checkpoints.
+    :param start_from: an earlier run with the same architecture, whose averaged weights this one begins with and
+        whose last matches hold until its first own search; a training in stages. Empty for random weights.
     :param log_every: steps between lines of the log.
     """
 
@@ -133,6 +135,7 @@ class PretrainConfig:
     probe_every: int = 200
     checkpoint_every: int = 50
     log_every: int = 10
+    start_from: str = ""
 
     def __post_init__(self) -> None:
         coarsest = self.architecture.level_strides[-1]

@@ -6,6 +6,7 @@ hand-made features, for the same network with random weights, and for chance.
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from Vox2VecCore.embedding import embed
 from Vox2VecCore.grid import ModelGrid, grid_scan
+from Vox2VecCore.matching import match_points
 from Vox2VecCore.model import Model, save_model
 from Vox2VecCore.network import EmbeddingNetwork
 from Vox2VecCore.pretraining.errors import PretrainingError
@@ -36,6 +38,8 @@ DICE_VOXELS = 150_000
 VOTE_TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 
 Extract = Callable[[Volume, Progress], VoxelFeatures]
+Find = Callable[[VoxelFeatures, NDArray[np.int64], VoxelFeatures], NDArray[np.float64]]
+"""Where voxels (n, 3) of the first features are in the second: (n, 3) RAS millimetres."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,9 @@ class Scores:
     :param hit_rate: across patients: share of points whose match lies in the same organ, mean over organs.
     :param dice_source: few-shot segmentation: mean Dice on the scan the voxels are from.
     :param dice_target: and on the other patient.
+    :param matched_median_mm: as ``same_median_mm``, by ``match_points``; NaN where not measured.
+    :param matched_within_10mm: share of them within 10 mm.
+    :param matched_hit_rate: as ``hit_rate``, by ``match_points``.
     """
 
     same_median_mm: float
@@ -54,6 +61,9 @@ class Scores:
     hit_rate: float
     dice_source: float
     dice_target: float
+    matched_median_mm: float = np.nan
+    matched_within_10mm: float = np.nan
+    matched_hit_rate: float = np.nan
 
 
 def evaluate_matching(
@@ -80,7 +90,7 @@ def evaluate_matching(
     with tempfile.TemporaryDirectory() as folder:
         for name, extract in feature_kinds(model, Path(folder)).items():
             here, there, other = extract(source, progress), extract(copy, progress), extract(target, progress)
-            scores[name] = score(here, there, other, source_labels, target_labels, seed)
+            scores[name] = score(here, there, other, source_labels, target_labels, seed, matched=True)
     scores["chance"] = _chance(here, other, source_labels, target_labels, seed)
     return scores
 
@@ -113,15 +123,30 @@ def score(
     source_labels: Volume,
     target_labels: Volume,
     seed: int = 0,
+    matched: bool = False,
 ) -> Scores:
-    """Scores of features of the source, of its disturbed copy, and of another patient."""
+    """Scores of features of the source, of its disturbed copy, and of another patient.
+
+    :param matched: measure what ``match_points`` finds, too.
+    """
     rng = np.random.default_rng(seed)
     error = same_patient_errors(here, copy, rng)
     own, others = labels_of(here, source_labels), labels_of(other, target_labels)
     organs = shared_organs(own, others)
     dice = few_shot_dice(here, own, [(here, own), (other, others)], organs, rng)
+    same_points = deepcopy(rng)
     hits = hit_rates(here, own, other, others, organs, rng)
-    return Scores(float(np.median(error)), float((error < NEAR_MM).mean()), mean(hits), mean(dice[0]), mean(dice[1]))
+    scores = Scores(float(np.median(error)), float((error < NEAR_MM).mean()), mean(hits), mean(dice[0]), mean(dice[1]))
+    if not matched:
+        return scores
+    error = same_patient_errors(here, copy, np.random.default_rng(seed), matched_places)
+    hits = hit_rates(here, own, other, others, organs, same_points, matched_places)
+    return replace(
+        scores,
+        matched_median_mm=float(np.median(error)),
+        matched_within_10mm=float((error < NEAR_MM).mean()),
+        matched_hit_rate=mean(hits),
+    )
 
 
 def score_alone(here: VoxelFeatures, copy: VoxelFeatures, labels: Volume, seed: int = 0) -> Scores:
@@ -176,12 +201,13 @@ def shared_organs(first: NDArray[np.int64], second: NDArray[np.int64]) -> list[i
 def markdown_table(scores: dict[str, Scores]) -> str:
     """The scores as a table for a model card."""
     lines = [
-        "| features | same patient: median error (mm) | within 10 mm | organ hit rate | few-shot Dice A | Dice B |",
-        "|---|---|---|---|---|---|",
+        "| features | same patient: median error (mm) | within 10 mm | organ hit rate | few-shot Dice A | Dice B |"
+        " matched: median error (mm) | within 10 mm | organ hit rate |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {name} | {s.same_median_mm:.1f} | {s.same_within_10mm:.2f} | {s.hit_rate:.2f} | {s.dice_source:.2f} "
-        f"| {s.dice_target:.2f} |"
+        f"| {s.dice_target:.2f} | {s.matched_median_mm:.1f} | {s.matched_within_10mm:.2f} | {s.matched_hit_rate:.2f} |"
         for name, s in scores.items()
     ]
     return "\n".join(lines) + "\n"
@@ -195,15 +221,27 @@ def _labels_at(grid: ModelGrid, voxels: NDArray[np.int64], labels: Volume) -> ND
     return values
 
 
-def same_patient_errors(here: VoxelFeatures, copy: VoxelFeatures, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Distances in millimetres between random body points and where their vectors are found in the copy."""
+def most_similar_places(here: VoxelFeatures, voxels: NDArray[np.int64], there: VoxelFeatures) -> NDArray[np.float64]:
+    """The most similar voxel of all."""
+    return there.grid.to_ras(there.most_similar(here.at(voxels)))
+
+
+def matched_places(here: VoxelFeatures, voxels: NDArray[np.int64], there: VoxelFeatures) -> NDArray[np.float64]:
+    """What ``match_points`` answers, reliable or not."""
+    matches = match_points(here.pyramid, there.pyramid, here.grid.to_ras(voxels))
+    return np.array([match.target_ras for match in matches])
+
+
+def same_patient_errors(
+    here: VoxelFeatures, copy: VoxelFeatures, rng: np.random.Generator, find: Find = most_similar_places
+) -> NDArray[np.float64]:
+    """Distances in millimetres between random body points and where they are found in the copy."""
     points = here.grid.to_ras(here.voxels)
     nearest = copy.grid.to_voxels(points)
     # The copy shows a little less: a point that it does not show cannot be found in it.
     shown = ((nearest >= 0) & (nearest <= np.array(copy.grid.shape) - 1)).all(axis=1)
     chosen = rng.choice(np.flatnonzero(shown), min(SAME_POINTS, int(shown.sum())), replace=False)
-    found = copy.most_similar(here.at(here.voxels[chosen]))
-    return np.linalg.norm(copy.grid.to_ras(found) - points[chosen], axis=1)
+    return np.linalg.norm(find(here, here.voxels[chosen], copy) - points[chosen], axis=1)
 
 
 def hit_rates(
@@ -213,15 +251,18 @@ def hit_rates(
     others: NDArray[np.int64],
     organs: Sequence[int],
     rng: np.random.Generator,
+    find: Find = most_similar_places,
 ) -> dict[int, float]:
-    """Share of every organ's points whose most similar voxel in the other patient lies in the same organ.
+    """Share of every organ's points that are found in the same organ of the other patient.
 
     :param own: label of every body voxel, ``others`` the same of the other patient, see :func:`labels_of`.
     """
     chosen = [_some(own == organ, ORGAN_POINTS, rng) for organ in organs]
-    found = other.most_similar(here.at(here.voxels[np.concatenate(chosen)]))
-    position = {tuple(voxel): n for n, voxel in enumerate(other.voxels.tolist())}
-    label = others[[position[tuple(voxel)] for voxel in found.tolist()]]
+    places = find(here, here.voxels[np.concatenate(chosen)], other)
+    found = np.clip(np.rint(other.grid.to_voxels(places)).astype(np.int64), 0, np.array(other.grid.shape) - 1)
+    everywhere = np.zeros(other.grid.shape, np.int64)  # beside the body: no organ
+    everywhere[tuple(other.voxels.T)] = others
+    label = everywhere[tuple(found.T)]
     wanted = np.repeat(organs, [len(c) for c in chosen])
     return {organ: float((label[wanted == organ] == organ).mean()) for organ in organs}
 
@@ -295,7 +336,8 @@ def _chance(
     error = chance_errors(here, rng)
     own, others = labels_of(here, source_labels), labels_of(other, target_labels)
     hits, dice = chance_overlaps(own, others, shared_organs(own, others), rng)
-    return Scores(float(np.median(error)), float((error < NEAR_MM).mean()), mean(hits), mean(dice[0]), mean(dice[1]))
+    median, near = float(np.median(error)), float((error < NEAR_MM).mean())
+    return Scores(median, near, mean(hits), mean(dice[0]), mean(dice[1]), median, near, mean(hits))
 
 
 def _some(mask: NDArray[np.bool_], count: int, rng: np.random.Generator) -> NDArray[np.int64]:

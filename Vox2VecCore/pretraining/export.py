@@ -14,6 +14,7 @@ from Vox2VecCore.pretraining.checkpoint import load_newest_checkpoint
 from Vox2VecCore.pretraining.config import PretrainConfig, load_config
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.run_directory import CONFIG, DATA, ENVIRONMENT
+from Vox2VecCore.pretraining.stages import stages_before
 
 EMBEDDING = "embedding."
 
@@ -39,6 +40,8 @@ def export_model(run: Path, directory: Path, name: str, card: str | None = None)
         "scans": [scan["id"] for scan in data["scans"]],
         "environment": json.loads((run / ENVIRONMENT).read_text(encoding="utf-8")),
     }
+    if before := stages_before(run):
+        training["stages_before"] = before
     network = EmbeddingNetwork(config.architecture)
     weights: Mapping[str, Tensor] = state["average"]
     own = {key.removeprefix(EMBEDDING): value for key, value in weights.items() if key.startswith(EMBEDDING)}

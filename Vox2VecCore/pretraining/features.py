@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from Vox2VecCore.engines import make_engine
 from Vox2VecCore.grid import GriddedScan, ModelGrid
 from Vox2VecCore.network import EmbeddingNetwork
 from Vox2VecCore.progress import Progress
-from Vox2VecCore.pyramid import FeaturePyramid
+from Vox2VecCore.pyramid import INT8_SCALE, FeaturePyramid, PyramidLevel, storage_dtype
 from Vox2VecCore.pyramid_files import new_levels
 from Vox2VecCore.tiles import plan_tiles
 
@@ -38,6 +39,14 @@ class VoxelFeatures:
     strides: Sequence[tuple[int, int, int]]
     scale: float
 
+    @cached_property
+    def pyramid(self) -> FeaturePyramid:
+        """The same as a pyramid, so that whatever works on embeddings can be given to other features as well."""
+        body = np.zeros(self.grid.shape, bool)
+        body[tuple(self.voxels.T)] = True
+        levels = [_stored(level, stride) for level, stride in zip(self.levels, self.strides, strict=True)]
+        return FeaturePyramid(self.grid, levels, np.packbits(body), None, "features", "")
+
     def at(self, voxels: NDArray[np.int64]) -> NDArray[np.float32]:
         """Vectors (n, C) of voxels (n, 3)."""
         columns = []
@@ -57,6 +66,16 @@ class VoxelFeatures:
             better = value > best
             best[better], where[better] = value[better], start + index[better]
         return self.voxels[where]
+
+
+def _stored(level: NDArray, stride: tuple[int, int, int]) -> PyramidLevel:
+    """A level with unit vectors in the type that pyramids keep them in."""
+    dtype = storage_dtype(level.shape[-1])
+    if level.dtype != dtype:
+        unit = level.astype(np.float32)
+        unit /= np.maximum(np.linalg.norm(unit, axis=-1, keepdims=True), 1e-6)
+        level = np.round(unit * INT8_SCALE).astype(dtype) if dtype == np.int8 else unit.astype(dtype)
+    return PyramidLevel(stride, level, np.ones(level.shape[:3], np.float16))
 
 
 def embedded(pyramid: FeaturePyramid) -> VoxelFeatures:

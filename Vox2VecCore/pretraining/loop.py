@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from Vox2VecCore.pretraining.objective import Losses, Objective
 from Vox2VecCore.pretraining.prepare import PreparedScan, Skipped
 from Vox2VecCore.pretraining.probe import Probe
 from Vox2VecCore.pretraining.run_directory import claim
+from Vox2VecCore.pretraining.stages import STAGES, begin_with, last_matches
 from Vox2VecCore.progress import Progress
 
 COLUMNS = [
@@ -91,12 +93,16 @@ def pretrain(
     machine, progress = machine or Machine(), progress or Progress()
     fabric = _fabric(machine, config)
     fabric.launch()
-    if fabric.is_global_zero:
-        claim(run, config, scans, resume, skipped)
-    fabric.barrier()
-
     torch.manual_seed(config.seed)
     objective = Objective(config)
+    fresh = load_newest_checkpoint(run / "checkpoints") is None
+    stages = begin_with(objective, Path(config.start_from)) if config.start_from and fresh else []
+    if fabric.is_global_zero:
+        claim(run, config, scans, resume, skipped)
+        if stages:
+            (run / STAGES).write_text(json.dumps(stages, indent=1), encoding="utf-8")
+    fabric.barrier()
+
     # Twice as fast on a CPU, and the layout in which GPUs have no known wrong results in reduced precision.
     objective.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if fabric.world_size > 1:
@@ -203,15 +209,18 @@ def _matches(
 
     They depend on the averaged weights and the step alone, so a run that is resumed just before finds the same.
     """
-    if not config.matching.every or step < config.matching.every:
+    if not config.matching.every or (step < config.matching.every and not config.start_from):
         return []
     due = step // config.matching.every * config.matching.every
     path = run / "matches" / f"step-{due:08d}.npz"
     if fabric.is_global_zero and not path.is_file():
-        rng = np.random.default_rng([config.seed, due])
-        described = model_config(config, "matching", {})
-        network = average.network(config)
-        save_matches(mine_matches(network, described, scans, rng, config.matching.most_pairs, progress), path)
+        matches = last_matches(Path(config.start_from), {scan.id for scan in scans}) if due == 0 else []
+        if not matches:
+            rng = np.random.default_rng([config.seed, due])
+            described = model_config(config, "matching", {})
+            network = average.network(config)
+            matches = mine_matches(network, described, scans, rng, config.matching.most_pairs, progress)
+        save_matches(matches, path)
     fabric.barrier()
     return load_matches(path)
 
