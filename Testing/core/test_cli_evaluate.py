@@ -45,6 +45,8 @@ def run(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(console, "LOG_EVERY_S", float("inf"))
     monkeypatch.setenv("VOX2VEC_MODELS_DIR", str(source))
+    for measure in ("SAME", "ORGAN"):  # enough to compare, and quick
+        monkeypatch.setattr(f"Vox2VecCore.pretraining.evaluation.MATCHED_{measure}_POINTS", 2)
     run = runner(capsys)
     answer(run, "manifest", source / "scans", "--layout", "flat", "-o", "data.jsonl")
     return run

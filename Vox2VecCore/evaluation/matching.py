@@ -3,8 +3,8 @@
 ``match``: 500 random body points of every scan are looked for in a shifted, resampled, noisier copy of it.
 ``retrieval``: between patients, the share of an organ's points that are found in the same organ; and segmentation of
 both from 100 voxels an organ of the first. Points are looked for by the most similar voxel alone and ("matched") by
-:func:`~Vox2VecCore.matching.match_points`, whether it calls its answer reliable or not. Every figure stands beside those
-of hand-made features, of the same network with random weights, and of chance, from the same run on the same voxels.
+:func:`~Vox2VecCore.matching.match_points`, whether it calls its answer reliable or not. Every figure stands beside
+those of hand-made features, of the same network with random weights, and of chance, from the same run and voxels.
 """
 
 import tempfile
@@ -250,9 +250,9 @@ def _mean(rows: Sequence[Row], protocol: str, measure: str, **wanted: str) -> fl
 NOTES = """How to read it: *same patient* looks for 500 random body points in a copy of the scan that is shifted by
 (7.3, -5.1, 11.7) mm, resampled to 1.15 times its voxel size and has 20 HU more noise. *Organ hit rate* is the share of
 30 points an organ whose most similar voxel in the other patient lies in the same organ. *Matched* figures are of the
-same points looked up by `match_points` (`vox2vec match`); all its answers count, those it calls unreliable too.
-*Few-shot Dice* comes from votes, weighted by similarity, of 100 voxels an organ and 2000 of the rest of the source's
-body, measured on 150,000 voxels. Means are over structures first, then over scans or pairs of patients. The references
-are of the same run: the same network before training, Gaussian, gradient and Laplacian features at 3 to 24 mm, and
-chance. Not for diagnosis.
+first 100 and 10 of the same points looked up by `match_points` (`vox2vec match`); all its answers count, those it calls
+unreliable too. *Few-shot Dice* comes from votes, weighted by similarity, of 100 voxels an organ and 2000 of the rest of
+the source's body, measured on 150,000 voxels. Means are over structures first, then over scans or pairs of patients.
+The references are of the same run: the same network before training, Gaussian, gradient and Laplacian features at 3 to
+24 mm, and chance. Not for diagnosis.
 """

@@ -28,9 +28,9 @@ class Sampling:
 
     patients: int = 2
     pairs: int = 1
-    smallest_view: Triple = (56, 48, 40)
-    largest_view: Triple = (88, 80, 72)
-    points: int = 768
+    smallest_view: Triple = (64, 56, 48)
+    largest_view: Triple = (96, 80, 72)
+    points: int = 896
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Matching:
     :param points: most matched points used of a pair of views.
     """
 
-    every: int = 300
+    every: int = 250
     fraction: float = 0.75
     most_pairs: int = 100
-    points: int = 256
+    points: int = 384
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ class Optimisation:
     :param accumulate: batches whose gradients are added up for one optimiser step.
     """
 
-    steps: int = 1800
+    steps: int = 1300
     learning_rate: float = 1e-3
     warmup_steps: int = 50
     final_fraction: float = 0.02
-    weight_decay: float = 0.01
+    weight_decay: float = 0.05
     epsilon: float = 1e-8
     clip_norm: float = 1.0
     average_decay: float = 0.995
@@ -121,7 +121,7 @@ class PretrainConfig:
         default_factory=lambda: Architecture(base_channels=12, num_scales=5, depth=1, projection_channels=32)
     )
     sampling: Sampling = field(default_factory=Sampling)
-    spatial: SpatialAugmentation = field(default_factory=lambda: SpatialAugmentation(10.0, 0.15, 0.08, 1.2, 16))
+    spatial: SpatialAugmentation = field(default_factory=lambda: SpatialAugmentation(12.0, 0.2, 0.12, 2.0, 16))
     intensity: IntensityAugmentation = field(default_factory=IntensityAugmentation)
     loss: Loss = field(default_factory=Loss)
     matching: Matching = field(default_factory=Matching)
@@ -132,8 +132,8 @@ class PretrainConfig:
     tile_overlap: Triple = (64, 64, 64)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: int = 0
-    probe_every: int = 200
-    checkpoint_every: int = 50
+    probe_every: int = 325
+    checkpoint_every: int = 25
     log_every: int = 10
     start_from: str = ""
 
@@ -170,7 +170,7 @@ PRESETS: dict[str, PretrainConfig] = {
         tile_overlap=(64, 64, 0),
     ),
 }
-"""``small`` is the recipe of the shipped model; ``vox2vec`` the published sampling, augmentation and optimiser
+"""``small`` is the recipe of the shipped model's first stage; ``vox2vec`` the published sampling, augmentation and optimiser
 (Goncharov et al. 2023), with one projection per level instead of one for all."""
 
 

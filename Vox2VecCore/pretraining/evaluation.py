@@ -31,6 +31,9 @@ COPY_SPACING = 1.15
 COPY_NOISE_HU = 20.0
 SAME_POINTS = 500
 ORGAN_POINTS = 30
+MATCHED_SAME_POINTS = 100
+MATCHED_ORGAN_POINTS = 10
+"""``match_points`` looks up 27 seeds a point there and back, so that it is given the first of the same points only."""
 FEW_SHOT_VOXELS = 100
 BACKGROUND_VOXELS = 2000
 SMALLEST_ORGAN_VOXELS = 20
@@ -241,6 +244,8 @@ def same_patient_errors(
     # The copy shows a little less: a point that it does not show cannot be found in it.
     shown = ((nearest >= 0) & (nearest <= np.array(copy.grid.shape) - 1)).all(axis=1)
     chosen = rng.choice(np.flatnonzero(shown), min(SAME_POINTS, int(shown.sum())), replace=False)
+    if find is matched_places:
+        chosen = chosen[:MATCHED_SAME_POINTS]
     return np.linalg.norm(find(here, here.voxels[chosen], copy) - points[chosen], axis=1)
 
 
@@ -258,6 +263,8 @@ def hit_rates(
     :param own: label of every body voxel, ``others`` the same of the other patient, see :func:`labels_of`.
     """
     chosen = [_some(own == organ, ORGAN_POINTS, rng) for organ in organs]
+    if find is matched_places:
+        chosen = [points[:MATCHED_ORGAN_POINTS] for points in chosen]
     places = find(here, here.voxels[np.concatenate(chosen)], other)
     found = np.clip(np.rint(other.grid.to_voxels(places)).astype(np.int64), 0, np.array(other.grid.shape) - 1)
     everywhere = np.zeros(other.grid.shape, np.int64)  # beside the body: no organ

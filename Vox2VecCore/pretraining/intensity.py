@@ -35,8 +35,8 @@ class IntensityAugmentation:
     filter_axes: tuple[int, ...] = (0, 1, 2)
     noise_chance: float = 0.5
     noise_hu: tuple[float, float] = (0.0, 40.0)
-    tissue_chance: float = 0.5
-    tissue_hu: float = 15.0
+    tissue_chance: float = 0.7
+    tissue_hu: float = 25.0
     window_chance: float = 0.8
     window_low: tuple[float, float] = (-1200.0, -900.0)
     window_high: tuple[float, float] = (300.0, 900.0)
