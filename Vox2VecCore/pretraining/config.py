@@ -170,8 +170,8 @@ PRESETS: dict[str, PretrainConfig] = {
         tile_overlap=(64, 64, 0),
     ),
 }
-"""``small`` is the recipe of the shipped model's first stage; ``vox2vec`` the published sampling, augmentation and optimiser
-(Goncharov et al. 2023), with one projection per level instead of one for all."""
+"""``small`` is the recipe of the shipped model's first stage; ``vox2vec`` the published sampling, augmentation and
+optimiser (Goncharov et al. 2023), with one projection per level instead of one for all."""
 
 
 def load_config(path: Path | None = None, preset: str = "small", overrides: Sequence[str] = ()) -> PretrainConfig:
