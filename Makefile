@@ -7,9 +7,9 @@ DATA := .data
 DEMO_CT := $(DATA)/demo_ct.nii.gz
 CT ?= $(DEMO_CT)
 
-.PHONY: help install demo view test browser-test faults lint bench clean
+.PHONY: help install demo paper view test browser-test faults lint bench clean
 help:
-	@echo "make install | demo [CT=scan.nii.gz] | view [CT=scan.nii.gz] | test | browser-test | faults | lint | bench | clean"
+	@echo "make install | demo [CT=scan.nii.gz] | paper | view [CT=scan.nii.gz] | test | browser-test | faults | lint | bench | clean"
 
 install: $(READY)
 
@@ -25,6 +25,10 @@ $(DEMO_CT): | $(READY)
 
 demo: $(READY) $(if $(filter $(DEMO_CT),$(CT)),$(DEMO_CT))
 	$(BIN)/python Resources/demo.py "$(CT)" --out demo
+
+# The paper's comparison in small, on two labelled CTs; VOX2VEC_SHARED_CT names their folder. It may be interrupted.
+paper: $(READY)
+	$(BIN)/python Resources/paper.py --out paper
 
 view: $(READY) $(if $(filter $(DEMO_CT),$(CT)),$(DEMO_CT))
 	$(BIN)/vox2vec view "$(CT)"
@@ -52,4 +56,4 @@ bench: $(READY) $(DEMO_CT)
 	$(BIN)/python -m Testing.benchmarks.bench "$(CT)"
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) demo paper build dist

@@ -27,6 +27,12 @@ def shipped_models_folders() -> list[Path]:
     return [package / "Models", package.parent / "Resources" / "Models"]
 
 
+def shipped_tasks_folders() -> list[Path]:
+    """Where the task files of ``vox2vec evaluate`` may lie, in the same way."""
+    package = Path(__file__).resolve().parent
+    return [package / "Tasks", package.parent / "Resources" / "Tasks"]
+
+
 def _from_environment(variable: str) -> Path | None:
     value = os.environ.get(variable)
     return Path(value).expanduser() if value else None

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -177,6 +179,28 @@ def test_one_sentence_and_nothing_left(run: Run, tmp_path: Path, arguments: list
     assert re.search(sentence, err)
     assert err.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_segmentation_of_a_task_file(run: Run, tmp_path: Path) -> None:
+    """A task of one's own, settings from a file, the report's folder that is taken afterwards."""
+    (tmp_path / "mine.toml").write_text('title = "Mine"\n[classes]\nboth = [1, 2]\nspleen = 2\n')
+    settings = "patch = [16, 16, 16]\nbatch = 2\nsteps = 1\nepochs = 1\nfolds = 3\nvalidation = 0\n"
+    (tmp_path / "settings.toml").write_text(settings)
+    flags = ("--protocol", "linear", "--task", "mine.toml", "--config", "settings.toml")
+    result = answer(run, *EVALUATE, *flags)
+    assert result["title"] == "rough: Mine" and result["classes"] == ["both", "spleen"]
+    assert result["settings"]["folds"] == 3 and len(result["results"]) == 6
+    assert (tmp_path / "report" / "structures.png").is_file()
+    code, _, err = run(*EVALUATE, *flags, "--resume")
+    assert code == 2 and "exists already" in err
+
+
+def test_the_miniature_needs_its_scans(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "Resources" / "paper.py"
+    command = [sys.executable, str(script), "--ct", str(tmp_path), "--out", str(tmp_path / "paper")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "name their folder in VOX2VEC_SHARED_CT" in done.stderr and not (tmp_path / "paper").exists()
 
 
 def test_the_shipped_model_beats_its_references(shared_ct: Path, run: Run, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from Testing.support.golden import NAMES, Golden
 from Vox2VecCore.backbone import FPN3d, gather_vectors
+from Vox2VecCore.evaluation.segmentation_loss import dice, segmentation_loss
 from Vox2VecCore.heads import LinearHead, NonLinearHead
 from Vox2VecCore.sliding_window import sliding_window
 
@@ -50,6 +51,19 @@ def test_sliding_window(golden: Golden) -> None:
     x, y, z = (int(v) for v in golden.expected["sw_patch"])
     logits = sliding_window(golden.tensor("sw_image"), lambda patch: head(backbone(patch)), (x, y, z))
     assert difference(logits, golden.expected["sw_logits"]) < TOLERANCE
+
+
+def test_segmentation_loss_and_dice(golden: Golden) -> None:
+    logits, masks, roi = (golden.tensor(f"seg_{name}") for name in ("logits", "masks", "roi"))
+    assert abs(float(segmentation_loss(logits, masks)) - float(golden.expected["seg_loss"])) < TOLERANCE
+    assert abs(float(segmentation_loss(logits, masks, roi)) - float(golden.expected["seg_loss_roi"])) < TOLERANCE
+    assert difference(dice(torch.sigmoid(logits[0]) >= 0.5, masks[0].bool()), golden.expected["seg_dice"]) < TOLERANCE
+
+
+def test_a_class_that_a_patch_does_not_show_has_no_pull_by_dice() -> None:
+    logits = torch.zeros(1, 1, 4, 4, 4, requires_grad=True)
+    segmentation_loss(logits, torch.zeros(1, 1, 4, 4, 4)).backward()
+    assert torch.allclose(logits.grad, torch.full_like(logits, 0.5 / 64))  # cross-entropy alone
 
 
 def test_sliding_window_refuses_an_image_smaller_than_the_patch() -> None:

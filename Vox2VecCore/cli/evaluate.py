@@ -23,15 +23,23 @@ def evaluate(
     ],
     protocol: Annotated[
         list[str],
-        typer.Option("--protocol", metavar="NAME", help="match or retrieval; repeat it for both."),
+        typer.Option(
+            "--protocol",
+            metavar="NAME",
+            help="match, retrieval; linear, nonlinear, finetune, scratch; repeat it for several.",
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="REPORT", help="Folder for report.md, .csv and .json.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="REPORT", help="Folder for the report and its figures.")],
     model: ModelOption = DEFAULT_MODEL,
     split: Annotated[
         str | None, typer.Option(metavar="NAME", help="Scans of this split; all but 'train' when left out.")
     ] = None,
     names: Annotated[
         Path | None, typer.Option(metavar="FILE", help='Names of label values, JSON: {"1": "spleen", ...}.')
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Structures to segment: btcv, msd_task03_liver, ..., or a file like these."),
     ] = None,
     config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings, TOML or YAML; strict keys.")] = None,
     change: Annotated[
@@ -48,6 +56,11 @@ def evaluate(
 
     match: places found again in a disturbed copy of the same scan. retrieval: organs found in other patients, and
     segmentation from 100 voxels an organ. Each beside hand-made features, the untrained network, and chance.
+
+    linear, nonlinear: a head on the frozen backbone, both trained side by side. finetune: a linear head, the backbone
+    joins after a warm-up. scratch: the same network and head without pretraining. All as published unless --set or
+    --config say otherwise (patch, batch, steps, epochs, learning_rate, folds, labelled=[1,2,5,0], seeds, ...). Dice,
+    surface Dice at 2 mm and 95 % surface distance on every scan's own grid; an interrupted run goes on with --resume.
     """
     from Vox2VecCore.evaluation.protocols import evaluate as run
     from Vox2VecCore.evaluation.request import EvaluationRequest, select_scans
@@ -65,6 +78,7 @@ def evaluate(
         device=device,
         engine=engine,
         resume=resume,
+        task=task,
     )
     if request.seen_in_pretraining:
         seen = ", ".join(request.seen_in_pretraining[:3])

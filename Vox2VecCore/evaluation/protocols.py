@@ -20,7 +20,10 @@ class Family:
     module: str
 
 
-FAMILIES = (Family(("match", "retrieval"), "Vox2VecCore.evaluation.matching"),)
+FAMILIES = (
+    Family(("match", "retrieval"), "Vox2VecCore.evaluation.matching"),
+    Family(("linear", "nonlinear", "finetune", "scratch"), "Vox2VecCore.evaluation.segmentation"),
+)
 
 
 def evaluate(request: EvaluationRequest, progress: Progress | None = None) -> Report:

@@ -20,6 +20,7 @@ class EvaluationRequest:
     :param names: of label values.
     :param config: settings file of the protocols, ``overrides`` change them by ``key=value``.
     :param device: and ``engine``: where embeddings are computed.
+    :param task: name or file of a segmentation task; whatever the labels mark when left out.
     :param resume: go on with an interrupted evaluation.
     """
 
@@ -34,6 +35,7 @@ class EvaluationRequest:
     device: str = "auto"
     engine: str = "auto"
     resume: bool = False
+    task: str | None = None
 
     @property
     def seen_in_pretraining(self) -> list[str]:
