@@ -132,7 +132,7 @@ def test_learns_what_can_be_seen(folder: Path, tmp_path: Path) -> None:
         image[labels > 0] = 500
         for array, end in ((image, ""), (labels, "_labels")):
             nib.save(nib.Nifti1Image(array, np.diag([5.0, 5, 5, 1])), tmp_path / f"{n}{end}.nii.gz")
-    more = ("steps=60", "epochs=1", "learning_rate=0.01")
+    more = ("batch=4", "steps=80", "epochs=1", "learning_rate=0.01")
     report = evaluate(request(folder, tmp_path / "out", *more, entries=entries(tmp_path, "01"), protocols=("scratch",)))
     assert min(row["Dice"] for row in report.results) > 0.7
     assert min(row["truth_ml"] for row in report.results) == pytest.approx(11 * 12 * 12 * 0.125)
@@ -225,7 +225,7 @@ def test_labels_stored_as_floats(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda a, m: (a.astype(np.float32) / 2, m), "whole number"),
+        (lambda a, m: (a.astype(np.float32) / 2, m), "is not a label map, it holds the value 0.5"),
         (lambda a, m: (a[1:], m), "another grid than its scan"),
         (lambda a, m: (a, m + np.eye(4, k=3)), "another grid than its scan"),
     ],

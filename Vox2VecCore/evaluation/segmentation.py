@@ -66,8 +66,6 @@ def run(request: EvaluationRequest, progress: Progress) -> Report:
     named = request.task is not None
     cases, classes = read_cases(labelled, task, settings, model.config.spacing_mm, named, progress)
     folds = make_folds(cases, settings)
-    identity = _identity(request, settings, cases, classes)
-    _claim(request.out, identity, request.resume)
     device = choose(request.device, "torch")[0]  # type: ignore[arg-type]
     groups = [tuple(p for p in (LINEAR, NONLINEAR) if p in request.protocols)]
     groups += [(protocol,) for protocol in (FINETUNE, SCRATCH) if protocol in request.protocols]
@@ -79,6 +77,8 @@ def run(request: EvaluationRequest, progress: Progress) -> Report:
     ]
     if not jobs:
         raise EvaluationError(f"No fold has as many training scans as {list(settings.labelled)}; give more scans.")
+    identity = _identity(request, settings, cases, classes)
+    _claim(request.out, identity, request.resume)
     rows: list[dict[str, Any]] = []
     for job in jobs:
         rows += _job(job, cases, classes, request, settings, device, progress)
