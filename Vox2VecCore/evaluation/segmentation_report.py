@@ -122,6 +122,7 @@ NOTES = f"""How to read it: every structure is a yes or no of its own, measured 
 share of both surfaces that lies within the tolerance of the other, {HD95} the 95th percentile of the distances between
 them. A structure that a scan does not show is left out; one that was missed entirely has {DICE} and {NSD} 0 and no
 distance, so distances flatter who misses more. Means are over scans, then over structures; SD is over folds and seeds.
-With halves, surfaces are cut where the halves meet, in prediction and reference alike. Heads read the backbone's own
-levels; a projection takes no part. Not for diagnosis.
+With halves, surfaces are cut where the halves meet, in prediction and reference alike. Nothing is predicted outside
+the body, where the loss does not look. Heads read the backbone's own levels; a projection takes no part.
+Not for diagnosis.
 """

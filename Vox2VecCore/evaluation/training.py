@@ -182,7 +182,10 @@ def train(
 def predict(
     learner: Learner, case: Case, config: ModelConfig, settings: SegmentationSettings, device: str
 ) -> dict[str, NDArray[np.float32]]:
-    """Probabilities (classes, X, Y, Z) on the grid by every head, with the published sliding window."""
+    """Probabilities (classes, X, Y, Z) on the grid by every head, with the published sliding window.
+
+    They are 0 outside the body, where the loss never looked.
+    """
     image = torch.from_numpy(_scaled(case.hu, config))[None, None]
     size = image.shape[2:]
     short = [max(0, p - n) for p, n in zip(settings.patch, size, strict=True)]
@@ -194,7 +197,7 @@ def predict(
         return torch.sigmoid(torch.cat([logits[name] for name in names], dim=1)).cpu()
 
     output = sliding_window(image, one, settings.patch, settings.overlap)[0, :, : size[0], : size[1], : size[2]]
-    parts = output.numpy().reshape(len(names), -1, *size)
+    parts = (output * torch.from_numpy(case.body)).numpy().reshape(len(names), -1, *size)
     return dict(zip(names, parts, strict=True))
 
 
