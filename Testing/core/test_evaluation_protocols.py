@@ -122,6 +122,17 @@ def test_what_is_trained(folder: Path) -> None:
     assert (trained("scratch")["first_conv.weight"] - before["first_conv.weight"]).abs().max() > 0.01
 
 
+def test_nothing_is_predicted_outside_the_body(folder: Path) -> None:
+    model = load_model(folder / "plain")
+    case = read_case(entries(folder, "a")[0], [TaskClass("liver", (1,))], (6.0, 6.0, 6.0), Progress())[0]
+    body = case.body.copy()
+    body[:4] = False
+    learner = training.Learner(model, ("linear",), 1, 0).eval()
+    settings = SegmentationSettings((16,) * 3)
+    probability = training.predict(learner, replace(case, body=body), model.config, settings, "cpu")["linear"][0]
+    assert (probability[~body] == 0).all() and (probability[body] > 0).all()
+
+
 def test_learns_what_can_be_seen(folder: Path, tmp_path: Path) -> None:
     """Bright blocks of a scan are found by training from scratch, and the figures say so."""
     for n in range(2):
