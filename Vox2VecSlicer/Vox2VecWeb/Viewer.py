@@ -131,6 +131,7 @@ class Viewer:
             await asyncio.sleep(TICK_SECONDS)
 
     def _tick(self) -> None:
+        self.viewports.tick()
         self.page.show(slices=self.viewports.status(), vtkErrors=len(self.application.errors))
         if self.page.state.owner is not None and self.webServer and not self.tabs.connections(self.webServer):
             self.tabs.leave(self.page.state.owner)

@@ -70,6 +70,19 @@ class SliceWindow:
         interactor.AddObserver(vtkCommand.MouseMoveEvent, self._onMove, 2.0)
         interactor.AddObserver(vtkCommand.LeftButtonReleaseEvent, self._onRelease, 2.0)
         view.render_window().SetMultiSamples(0)
+        self._drawn: tuple[int, int] | None = None
+
+    def drawIfChanged(self) -> None:
+        """Ask for a frame when what lies behind the picture has changed.
+
+        The displayable managers ask for frames themselves; the blending of the volumes does not.
+        """
+        producer = self.view._logic.GetImageDataConnection().GetProducer()
+        producer.UpdateInformation()
+        stamp = (self.node.GetMTime(), producer.GetExecutive().GetPipelineMTime())
+        if stamp != self._drawn:
+            self._drawn = stamp
+            self.view.schedule_render()
 
     @property
     def node(self) -> Any:
@@ -162,6 +175,7 @@ class Viewports:
             interactive_quality=JPEG_QUALITY,
         )
         self._callbacks = onClick, onWindow
+        self._shown: list[str] = []
         self.slices: dict[str, SliceWindow] = {}
         self._add(SOURCE_VIEWS)
         self.threeD = manager.create_view(
@@ -174,12 +188,21 @@ class Viewports:
     def _add(self, names: Sequence[str]) -> None:
         for name, orientation in zip(names, ORIENTATIONS, strict=True):
             definition = ViewLayoutDefinition.slice_view(orientation, label=name, color=COLORS[orientation])
-            self.slices[name] = SliceWindow(self._manager.create_view(definition), *self._callbacks)
+            view = self._manager.create_view(definition)
+            # One frame for each change: with two qualities every frame would be drawn a second time when it is still.
+            view._scheduled_render._scheduler.update_quality(JPEG_QUALITY, JPEG_QUALITY)
+            self.slices[name] = SliceWindow(view, *self._callbacks)
 
     def setLayout(self, layout: str) -> None:
         """``four``, ``rows``, or the name of a single view: what is not shown is not drawn."""
-        shown = {"four": [*SOURCE_VIEWS, THREE_D], "rows": [*SOURCE_VIEWS, *TARGET_VIEWS]}.get(layout, [layout])
-        self._manager.set_current_view_ids(shown)
+        self._shown = {"four": [*SOURCE_VIEWS, THREE_D], "rows": [*SOURCE_VIEWS, *TARGET_VIEWS]}.get(layout, [layout])
+        self._manager.set_current_view_ids(self._shown)
+
+    def tick(self) -> None:
+        """Draw what has changed."""
+        for name in self._shown:
+            if name in self.slices and self.slices[name].view.get_background_volume_id():
+                self.slices[name].drawIfChanged()
 
     def setBackground(self, volumeNode: Any, target: bool = False) -> None:
         """Show a scan in its three views, fitted. Those of the follow-up are made when they are first needed."""
