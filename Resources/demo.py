@@ -112,7 +112,9 @@ def demo(ct: Path, out: Path, model: str) -> None:
     with diary.step("Read the CT") as said:
         volume = read_volume(ct)
         said.append(f"{times(volume.shape)} voxels of {times(volume.spacing_mm)} mm")
-    labels = read_structures(ct, volume, {said: (name,) for name, said in QUERIES.items()})
+    queried = {said: (name,) for name, said in QUERIES.items()}
+    masks = read_structures(ct, volume, {**queried, **PAINTED})
+    labels = {name: masks[name] for name in queried if name in masks}
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -137,7 +139,7 @@ def demo(ct: Path, out: Path, model: str) -> None:
         written.append(out / "embedding_in_colours.png")
         save(colours_figure(volume, colours, centre), written[-1])
 
-    structures = read_structures(ct, volume, PAINTED)
+    structures = {name: masks[name] for name in PAINTED if name in masks}
     if structures:
         with diary.step(f"Segment it from {STROKES} strokes a structure (simulated from its labels)") as said:
             written.append(out / "segmentation.png")

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from Vox2VecCore.errors import HeadError
 from Vox2VecCore.fewshot.classes import UNLABELLED
-from Vox2VecCore.fewshot.intensity import CHANNELS, IntensityMaps
+from Vox2VecCore.fewshot.intensity import IntensityMaps
 from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.volume import Volume
 
@@ -171,7 +171,7 @@ def check_teachable(examples: Examples, background: int) -> None:
 
 
 def level_columns(pyramid_channels: Sequence[int]) -> list[slice]:
-    """Columns of every level in :attr:`Examples.vectors`; intensity features follow in the last CHANNELS columns."""
+    """Columns of every level in :attr:`Examples.vectors`; intensity features follow in the last ones."""
     ends = np.cumsum(pyramid_channels)
     return [slice(int(end - n), int(end)) for end, n in zip(ends, pyramid_channels, strict=True)]
 
@@ -187,16 +187,3 @@ def _weights(
         weights[rows] = 1 / counts[cell.reshape(-1)]
         weights[rows] /= weights[rows].sum()
     return weights
-
-
-__all__ = [
-    "CHANNELS",
-    "Examples",
-    "check_teachable",
-    "embedded_vectors",
-    "examples_from",
-    "joined",
-    "level_columns",
-    "stroke_voxels",
-    "unknown_voxels",
-]

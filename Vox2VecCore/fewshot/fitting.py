@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from Vox2VecCore.errors import HeadError
-from Vox2VecCore.fewshot.classes import UNLABELLED
 from Vox2VecCore.fewshot.examples import Examples
 
 Method = Literal["auto", "prototype", "ridge", "logistic", "mlp"]
@@ -296,6 +295,3 @@ def _temperature(
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-__all__ = ["METHODS", "UNLABELLED", "Fitted", "LinearMaps", "Method", "choose", "fit"]

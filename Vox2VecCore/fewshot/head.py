@@ -48,6 +48,11 @@ class Head:
         return tuple(each for each in self.classes if not each.background)
 
     @property
+    def background(self) -> int | None:
+        """Place of the background among the classes, and so among the logits; ``None`` without one."""
+        return next((n for n, each in enumerate(self.classes) if each.background), None)
+
+    @property
     def scans(self) -> tuple[str, ...]:
         """Names of the scans that it was learnt from."""
         return self.examples.scans

@@ -20,7 +20,7 @@ from Vox2VecCore.fewshot.head import Head
 from Vox2VecCore.fewshot.intensity import CHANNELS, IntensityMaps
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
-from Vox2VecCore.separable import SLAB_PLANES, in_one_thread, map_box, map_grid
+from Vox2VecCore.separable import in_one_thread, map_box, map_grid
 from Vox2VecCore.similarity import slice_box
 from Vox2VecCore.volume import Volume
 
@@ -94,9 +94,6 @@ class Predictor:
         map_grid(self._pyramid, self._matrices, use, STAGE, progress)
         return GridLabels(self._pyramid, labels, uncertainty)
 
-    slab_planes = SLAB_PLANES
-    """Planes along x of every slab but the last."""
-
     def each_slab(self, use: SlabUser, progress: Progress | None = None) -> None:
         """Hand probabilities (planes, Y, Z, classes) of every slab along x, with its first plane, to a function."""
 
@@ -123,7 +120,7 @@ class Predictor:
             raise HeadError("The head gives probabilities that are not numbers on this scan; train it again.")
         box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         outside = torch.from_numpy(~self._pyramid.body[box])
-        background = next((n for n, each in enumerate(self._head.classes) if each.background), None)
+        background = self._head.background
         if background is not None:
             found[outside] = functional.one_hot(torch.tensor(background), found.shape[-1]).float()
         return found

@@ -13,7 +13,7 @@ import numpy as np
 from Vox2VecCore.errors import HeadError, VolumeError
 from Vox2VecCore.fewshot.classes import HeadClass
 from Vox2VecCore.fewshot.scan_list import Share
-from Vox2VecCore.fewshot.segmenting import Segmentation
+from Vox2VecCore.fewshot.segmenting import Segmentation, volumes_ml
 from Vox2VecCore.paths import replace_file
 from Vox2VecCore.slicer_segments import SUFFIX, FileSegment, write_segments
 from Vox2VecCore.volume import Volume
@@ -70,9 +70,7 @@ class Results:
 
         :raises VolumeError: if it cannot be read.
         """
-        labels = read_labels(self.labels)
-        ml = abs(float(np.linalg.det(labels.affine[:3, :3]))) / 1000
-        return {each.value: float(np.count_nonzero(labels.array == each.value)) * ml for each in structures}
+        return volumes_ml(read_labels(self.labels), structures)
 
 
 class VolumeTable:

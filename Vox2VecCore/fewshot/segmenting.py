@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from threading import Lock
 
 import numpy as np
 import torch
@@ -53,10 +54,14 @@ class Segmentation:
 
     def volumes_ml(self) -> dict[int, float]:
         """Millilitres of every structure, by class value."""
-        counts = np.bincount(self.labels.array.ravel(order="K"), minlength=1)
-        ml = abs(float(np.linalg.det(self.labels.affine[:3, :3]))) / 1000
-        found = {each.value: each for each in self.classes if not each.background}
-        return {value: float(counts[value]) * ml if value < len(counts) else 0.0 for value in found}
+        return volumes_ml(self.labels, self.classes)
+
+
+def volumes_ml(labels: Volume, classes: Sequence[HeadClass]) -> dict[int, float]:
+    """Millilitres of every structure in a label map, by class value; background is left out."""
+    ml = abs(float(np.linalg.det(labels.affine[:3, :3]))) / 1000
+    structures = [each.value for each in classes if not each.background]
+    return {value: float(np.count_nonzero(labels.array == value)) * ml for value in structures}
 
 
 def segment(
@@ -88,13 +93,13 @@ def segment(
     hu = hu_on_grid(volume, pyramid.grid) if volume is not None and spread else None
     factor = _factor(pyramid) if spread else 1
     coarse = _pooled_probabilities(predictor, pyramid, len(head.classes), factor, progress)
-    background = next((n for n, each in enumerate(head.classes) if each.background), 0)
     if spread and strokes is not None:
         coarse = _walked(coarse, pyramid, head, hu, strokes, factor, progress)
     labels = _outlined(coarse, pyramid, head, volume if processing.follow_edges else None, factor, progress)
     painted = None if strokes is None else np.asarray(strokes.array)
     if painted is not None and processing.hold_strokes:
-        own = np.where(painted == head.classes[background].value, 0, painted)
+        nothing = [each.value for each in head.classes if each.background]
+        own = np.where(np.isin(painted, nothing), 0, painted)
         labels[painted != UNLABELLED] = own[painted != UNLABELLED]
     if processing != NO_PROCESSING:
         mm3 = abs(float(np.linalg.det(pyramid.grid.source_affine[:3, :3])))
@@ -139,20 +144,19 @@ def _pooled_probabilities(
     total = np.zeros((*shape, classes), np.float32)
     counts = [np.minimum(factor, n - factor * np.arange(m)) for n, m in zip(pyramid.grid.shape, shape, strict=True)]
 
+    adding = Lock()  # neighbouring slabs, in threads of their own, may share the cells between them
+
     def use(x: int, slab: Tensor) -> None:
         found = slab.numpy()
         for axis in (2, 1):
             found = np.add.reduceat(found, np.arange(0, found.shape[axis], factor), axis=axis)
-        for plane, values in enumerate(found, start=x):
-            total[plane // factor] += values
+        cells = np.arange(x, x + len(found)) // factor
+        starts = np.flatnonzero(np.diff(cells, prepend=-1))
+        found = np.add.reduceat(found, starts, axis=0)
+        with adding:
+            total[cells[starts]] += found
 
-    threads = torch.get_num_threads()
-    if factor > 1 and predictor.slab_planes % factor:
-        torch.set_num_threads(1)  # neighbouring slabs would add to the same cells at once
-    try:
-        predictor.each_slab(use, progress)
-    finally:
-        torch.set_num_threads(threads)
+    predictor.each_slab(use, progress)
     total /= (counts[0][:, None, None] * counts[1][:, None] * counts[2])[..., None]
     return total
 
@@ -192,7 +196,7 @@ def _outlined(
     grid = pyramid.grid
     labels = np.zeros(grid.source_shape, np.int16, order="F")
     best = np.zeros(grid.source_shape, np.float16, order="F")
-    background = next((n for n, each in enumerate(head.classes) if each.background), None)
+    background = head.background
     for n, each in enumerate(head.classes):
         progress.step(STAGE, n, len(head.classes))
         expected = coarse[..., n] > LEAST_PROBABLE
@@ -262,6 +266,3 @@ def _repeated(values: NDArray[np.uint8], factor: int, shape: Sequence[int]) -> N
     for axis in range(3):
         values = values.repeat(factor, axis)
     return values[: shape[0], : shape[1], : shape[2]]
-
-
-__all__ = ["NO_PROCESSING", "USUAL", "PostProcessing", "Segmentation", "apply_head", "segment"]

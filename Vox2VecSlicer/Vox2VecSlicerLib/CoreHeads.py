@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from Vox2VecCore.fewshot.classes import HeadClass
+from Vox2VecCore.fewshot.classes import BACKGROUND_COLOUR, HeadClass
 from Vox2VecCore.fewshot.head import Head
 from Vox2VecCore.fewshot.session import HeadSession
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Heads import BACKGROUND, Example, Prediction, Structure
-from Vox2VecSlicerLib.Strokes import BACKGROUND_COLOR
 
 if TYPE_CHECKING:
     from Vox2VecCore.pyramid import FeaturePyramid
@@ -36,7 +35,7 @@ class CoreHeads:
         session = self._session
         session.method = method
         session.classes = [
-            HeadClass(BACKGROUND, "Background", BACKGROUND_COLOR, background=True),
+            HeadClass(BACKGROUND, "Background", BACKGROUND_COLOUR, background=True),
             *(HeadClass(s.label, s.name, s.color, s.terminology) for s in structures),
         ]
         assert example.strokes is not None

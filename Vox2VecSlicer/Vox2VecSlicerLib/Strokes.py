@@ -8,6 +8,7 @@ import slicer
 from numpy.typing import NDArray
 
 from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.fewshot.classes import BACKGROUND_COLOUR, COLOURS
 from Vox2VecCore.volume import Volume
 from Vox2VecSlicerLib.Heads import BACKGROUND, Structure
 from Vox2VecSlicerLib.Observers import Observers
@@ -34,17 +35,6 @@ if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkMRMLSegmentationNode, vtkMRMLSegmentEditorNode, vtkMRMLVolumeNode
 
 EDITOR_TAG = "Vox2VecSegmentEditor"
-BACKGROUND_COLOR = (0.45, 0.45, 0.5)
-COLORS = [
-    (0.90, 0.35, 0.30),
-    (0.30, 0.75, 0.45),
-    (0.35, 0.60, 0.95),
-    (0.95, 0.80, 0.30),
-    (0.75, 0.45, 0.85),
-    (0.35, 0.85, 0.85),
-    (0.95, 0.60, 0.30),
-    (0.65, 0.80, 0.35),
-]
 LABEL_TAG = "Vox2Vec.Label"
 
 
@@ -71,8 +61,8 @@ class Strokes:
         node = self._state.strokes
         if node is None:
             node = newSegmentation(self._scene, f"{volumeNode.GetName()} strokes", volumeNode)
-            self._state.backgroundSegment = addSegment(node, "Background", BACKGROUND_COLOR)
-            addSegment(node, "Structure 1", COLORS[0])
+            self._state.backgroundSegment = addSegment(node, "Background", BACKGROUND_COLOUR)
+            addSegment(node, "Structure 1", COLOURS[0])
             self._state.strokes = node
         else:
             align(node, volumeNode)
@@ -93,7 +83,7 @@ class Strokes:
         """A further structure to paint; returns its segment."""
         node = self.node()
         count = len(self.structureIDs(node)) + 1
-        return addSegment(node, name or f"Structure {count}", color or COLORS[(count - 1) % len(COLORS)])
+        return addSegment(node, name or f"Structure {count}", color or COLOURS[(count - 1) % len(COLOURS)])
 
     def structureIDs(self, node: "vtkMRMLSegmentationNode") -> list[str]:
         """Segments other than the background, in order."""
