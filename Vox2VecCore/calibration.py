@@ -1,6 +1,8 @@
-"""Per-level statistics of a model on real scans: without them a few loud channels decide every similarity.
+"""Per-level statistics of a model on real scans, of one of two kinds.
 
-Official checkpoints come without such statistics; one or more CTs of the user supply them.
+Official checkpoints come without any, and a few loud channels decide every similarity: CTs of the user supply mean and
+deviation of every channel. A network whose loss compared the directions of its levels needs only their scale: mean 0
+and one deviation for all channels of a level, which leaves every similarity as it is.
 """
 
 from collections.abc import Iterable
@@ -14,6 +16,7 @@ from Vox2VecCore.errors import ModelError
 from Vox2VecCore.model import CONFIG, Model
 from Vox2VecCore.paths import replace_file
 from Vox2VecCore.progress import Progress
+from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.volume import Volume
 
 VOXELS_PER_SCAN = 20_000
@@ -44,6 +47,24 @@ def level_statistics(
     return tuple(
         LevelStatistics(tuple(m.tolist()), tuple(np.where(s < SMALLEST_STD, 1 / SMALLEST_STD, s).tolist()))
         for m, s in zip(np.split(mean, borders), np.split(std, borders), strict=True)
+    )
+
+
+def level_scales(pyramids: Iterable[FeaturePyramid]) -> tuple[LevelStatistics, ...]:
+    """Statistics that scale every level to a root mean square of 1 a channel over the body and keep its directions.
+
+    :param pyramids: of a model without statistics, at least one; each counts the same.
+    """
+    squares, channels = [], []
+    for pyramid in pyramids:
+        voxels = pyramid.body_voxels(VOXELS_PER_SCAN)
+        found = [level.magnitudes(voxels).astype(np.float64) ** 2 for level in pyramid.levels]
+        squares.append([square.mean() / level.channels for square, level in zip(found, pyramid.levels, strict=True)])
+        channels = [level.channels for level in pyramid.levels]
+    scales = np.sqrt(np.mean(squares, axis=0))
+    return tuple(
+        LevelStatistics((0.0,) * count, (float(scale) if scale > SMALLEST_STD else 1.0,) * count)
+        for scale, count in zip(scales, channels, strict=True)
     )
 
 

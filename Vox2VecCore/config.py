@@ -64,7 +64,8 @@ class ModelConfig:
     :param tile_shape: voxels of the tiles it is run on; together with ``tile_overlap`` this defines the
         embedding, so both belong to the model.
     :param tile_overlap: voxels shared by neighbouring tiles.
-    :param level_statistics: one entry a level, or ``None`` when the levels are used as they are.
+    :param level_statistics: one entry a level, or ``None`` when the levels are used as they are. Mean 0 and one
+        deviation for all channels, as ``pretrain`` writes them, scale a level and keep the directions of its vectors.
     :param weights_sha256: hash of ``model.safetensors``.
     :param training: data, licences, command, seed, steps: whatever says where the weights are from.
     """

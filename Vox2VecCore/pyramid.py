@@ -54,10 +54,14 @@ class PyramidLevel:
         i, j, k = (voxels // np.array(self.stride)).T
         return self.unit[i, j, k].astype(np.float32) * np.float32(self.unit_scale)
 
+    def magnitudes(self, voxels: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Lengths (n,) of the standardised vectors of grid voxels (n, 3)."""
+        i, j, k = (voxels // np.array(self.stride)).T
+        return self.magnitude[i, j, k].astype(np.float32)
+
     def standardised_vectors(self, voxels: NDArray[np.int64]) -> NDArray[np.float32]:
         """Standardised vectors (n, C_i), unit vectors times magnitude, of grid voxels (n, 3)."""
-        i, j, k = (voxels // np.array(self.stride)).T
-        return self.unit_vectors(voxels) * self.magnitude[i, j, k].astype(np.float32)[:, None]
+        return self.unit_vectors(voxels) * self.magnitudes(voxels)[:, None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,5 +1,6 @@
 """Statistics of a model on scans: every channel ends up with mean 0 and deviation 1 over the body."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 
 from Testing.support.models import random_model
 from Testing.support.scans import phantom
-from Vox2VecCore.calibration import calibrate
+from Vox2VecCore.calibration import calibrate, level_scales
 from Vox2VecCore.embedding import embed
 from Vox2VecCore.errors import ModelError
-from Vox2VecCore.model import load_model
+from Vox2VecCore.model import Model, load_model
 
 
 def test_calibrated_levels_are_standardised(tmp_path: Path) -> None:
@@ -32,6 +33,20 @@ def test_calibrated_levels_are_standardised(tmp_path: Path) -> None:
     point = [(0.0, 0.0, 0.0)]
     raw = embed(volumes[0], model, cache=False).vectors(point)
     assert np.allclose(embed(volumes[0], calibrated, cache=False).vectors(point), raw, atol=0.05)
+
+
+def test_scales_keep_directions_and_bring_levels_to_one_size(tmp_path: Path) -> None:
+    model = random_model(tmp_path, base_channels=4, name="raw")
+    pyramids = [embed(phantom(seed=seed), model, cache=False, engine="torch") for seed in (1, 2)]
+    scales = level_scales(pyramids)
+    assert all(set(level.mean) == {0.0} and len(set(level.std)) == 1 for level in scales)
+    scaled = Model(replace(model.config, level_statistics=scales), model.directory)
+    again = [embed(phantom(seed=seed), scaled, cache=False, engine="torch") for seed in (1, 2)]
+    voxels = pyramids[0].body_voxels(1000)
+    for before, after in zip(pyramids[0].levels, again[0].levels, strict=True):
+        np.testing.assert_allclose(after.unit_vectors(voxels), before.unit_vectors(voxels), atol=0.01)
+    squares = [[np.mean(level.standardised_vectors(p.body_voxels(10**6)) ** 2) for level in p.levels] for p in again]
+    np.testing.assert_allclose(np.mean(squares, axis=0), 1, rtol=0.02)
 
 
 def test_no_scan(tmp_path: Path) -> None:

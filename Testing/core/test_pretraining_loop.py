@@ -102,7 +102,10 @@ def straight(scans: list[PreparedScan], tmp_path_factory: pytest.TempPathFactory
 
 def test_a_run_ends_with_a_model_that_loads(straight: Path) -> None:
     model = load_model(straight / "model")
-    model.network()
+    assert model.network().projection is not None
+    assert model.config.level_statistics is not None
+    assert [len(set(level.std)) for level in model.config.level_statistics] == [1, 1, 1]
+    assert len({level.std[0] for level in model.config.level_statistics} - {1.0}) == 3, "measured, not made up"
     assert model.config.training["steps"] == 6 and model.config.training["licences"] == {"CC0": 4}
     with (straight / "log.csv").open() as stream:
         rows = list(csv.DictReader(stream))

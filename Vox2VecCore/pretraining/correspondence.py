@@ -18,9 +18,8 @@ from torch import Tensor
 
 from Vox2VecCore.alignment import agreed_affine
 from Vox2VecCore.config import ModelConfig
-from Vox2VecCore.grid import GriddedScan, ModelGrid
 from Vox2VecCore.network import EmbeddingNetwork
-from Vox2VecCore.pretraining.features import embedded_by
+from Vox2VecCore.pretraining.features import embedded, pyramid_by
 from Vox2VecCore.pretraining.prepare import PreparedScan
 from Vox2VecCore.progress import Progress
 
@@ -132,10 +131,7 @@ def load_matches(path: Path) -> list[Matches]:
 
 
 def _candidates(network: EmbeddingNetwork, config: ModelConfig, scan: PreparedScan) -> Candidates:
-    affine = np.diag([*config.spacing_mm, 1.0])
-    grid = ModelGrid(scan.shape, affine, scan.shape, affine)
-    gridded = GriddedScan(grid, np.asarray(scan.hu, np.float32), scan.body((slice(None),) * 3))
-    features = embedded_by(network, config, gridded)
+    features = embedded(pyramid_by(network, config, scan.gridded(config.spacing_mm)))
     voxels = features.voxels[(features.voxels % STEP == 0).all(axis=1)]
     return Candidates(
         torch.from_numpy((voxels * config.spacing_mm).astype(np.float32)), torch.from_numpy(features.at(voxels)).half()

@@ -1,27 +1,44 @@
 """From a run to a model directory."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from Vox2VecCore.calibration import level_scales
 from Vox2VecCore.config import ModelConfig
 from Vox2VecCore.model import Model, load_strictly, save_model
 from Vox2VecCore.network import EmbeddingNetwork
 from Vox2VecCore.pretraining.checkpoint import load_newest_checkpoint
 from Vox2VecCore.pretraining.config import PretrainConfig, load_config
 from Vox2VecCore.pretraining.errors import PretrainingError
+from Vox2VecCore.pretraining.features import pyramid_by
+from Vox2VecCore.pretraining.prepare import PreparedScan
 from Vox2VecCore.pretraining.run_directory import CONFIG, DATA, ENVIRONMENT
 from Vox2VecCore.pretraining.stages import stages_before
+from Vox2VecCore.progress import Progress
+from Vox2VecCore.pyramid import FeaturePyramid
 
 EMBEDDING = "embedding."
+MOST_MEASURED = 8
+"""Scans that the scale of the levels is measured on, evenly picked from the list."""
 
 
-def export_model(run: Path, directory: Path, name: str, card: str | None = None) -> Model:
+def export_model(
+    run: Path,
+    directory: Path,
+    name: str,
+    scans: Sequence[PreparedScan],
+    *,
+    card: str | None = None,
+    progress: Progress | None = None,
+) -> Model:
     """Write the model of a run, finished or not, from the averaged weights of its newest good checkpoint.
 
+    :param scans: that the run was trained on; a few of them are embedded to learn the scale of the levels.
     :param card: text of the model card; a plain one from the run's own record when left out.
     :raises PretrainingError: if the run has no usable checkpoint.
     :raises ModelError: if the directory exists or cannot be written.
@@ -47,7 +64,19 @@ def export_model(run: Path, directory: Path, name: str, card: str | None = None)
     own = {key.removeprefix(EMBEDDING): value for key, value in weights.items() if key.startswith(EMBEDDING)}
     load_strictly(network, own, run)
     described = model_config(config, name, training)
+    measured = scans[:: -(-len(scans) // MOST_MEASURED)]
+    pyramids = _embedded(network.eval(), described, measured, progress or Progress())
+    described = replace(described, level_statistics=level_scales(pyramids))
     return save_model(network, described, directory, card or plain_card(described))
+
+
+def _embedded(
+    network: EmbeddingNetwork, config: ModelConfig, scans: Sequence[PreparedScan], progress: Progress
+) -> Iterator[FeaturePyramid]:
+    for done, scan in enumerate(scans):
+        progress.step("Measuring levels", done, len(scans))
+        yield pyramid_by(network, config, scan.gridded(config.spacing_mm))
+    progress.step("Measuring levels", len(scans), len(scans))
 
 
 def model_config(config: PretrainConfig, name: str, training: dict[str, Any]) -> ModelConfig:

@@ -92,7 +92,7 @@ def embedded(pyramid: FeaturePyramid) -> VoxelFeatures:
     )
 
 
-def embedded_by(network: EmbeddingNetwork, config: ModelConfig, scan: GriddedScan) -> VoxelFeatures:
+def pyramid_by(network: EmbeddingNetwork, config: ModelConfig, scan: GriddedScan) -> FeaturePyramid:
     """The embedding of a scan by a network that is not a model directory yet.
 
     :param config: only its geometry and window count.
@@ -101,7 +101,7 @@ def embedded_by(network: EmbeddingNetwork, config: ModelConfig, scan: GriddedSca
     stored = StoredLevels(network, config.architecture.level_channels, config.level_statistics)
     run = make_engine(stored.eval(), "cpu", "torch")
     fill_levels(scan, plan_tiles(scan.body, config), config, run, levels, Progress())
-    return embedded(FeaturePyramid(scan.grid, levels, np.packbits(scan.body), config.level_statistics, config.name, ""))
+    return FeaturePyramid(scan.grid, levels, np.packbits(scan.body), config.level_statistics, config.name, "")
 
 
 def hand_made(scan: GriddedScan, sigmas_mm: Sequence[float] = (3.0, 6.0, 12.0, 24.0)) -> VoxelFeatures:

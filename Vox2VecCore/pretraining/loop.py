@@ -183,7 +183,7 @@ def pretrain(
         if log is not None:
             log.close()
     if fabric.is_global_zero and not (run / "model").exists():
-        export_model(run, run / "model", name)
+        export_model(run, run / "model", name, scans, progress=bar)
     fabric.barrier()
     return run / "model"
 

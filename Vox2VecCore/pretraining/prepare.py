@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from Vox2VecCore.errors import Vox2VecError
-from Vox2VecCore.grid import grid_scan
+from Vox2VecCore.grid import GriddedScan, ModelGrid, grid_scan
 from Vox2VecCore.paths import new_folder
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.manifest import ScanEntry
@@ -71,6 +71,12 @@ class PreparedScan:
         start, stop, _ = z.indices(self.shape[2])
         bits = np.unpackbits(self.packed_body[x, y, start // 8 : -(-stop // 8)], axis=2)
         return bits[:, :, start % 8 : start % 8 + stop - start].view(bool)
+
+    def gridded(self, spacing_mm: Spacing) -> GriddedScan:
+        """The whole scan in memory, its first voxel at the origin."""
+        affine = np.diag([*spacing_mm, 1.0])
+        grid = ModelGrid(self.shape, affine, self.shape, affine)
+        return GriddedScan(grid, np.asarray(self.hu, np.float32), self.body((slice(None),) * 3))
 
     def random_body_voxel(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """A voxel (3,) drawn evenly from the body, by rejection."""

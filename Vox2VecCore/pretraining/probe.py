@@ -8,7 +8,7 @@ from Vox2VecCore.grid import GriddedScan, grid_scan
 from Vox2VecCore.network import EmbeddingNetwork
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.evaluation import disturbed_copy, score, score_alone
-from Vox2VecCore.pretraining.features import embedded_by
+from Vox2VecCore.pretraining.features import VoxelFeatures, embedded, pyramid_by
 from Vox2VecCore.pretraining.labels import read_structures, structure_names
 from Vox2VecCore.pretraining.manifest import ScanEntry
 from Vox2VecCore.volume import Volume
@@ -36,13 +36,15 @@ class Probe:
 
     def __call__(self, network: EmbeddingNetwork, config: ModelConfig) -> Mapping[str, float]:
         """Matching error and few-shot Dice of a network in evaluation mode, see ``evaluation.py``."""
-        here, copy = (embedded_by(network, config, scan) for scan in (self.source, self.copy))
+
+        def features(scan: GriddedScan) -> VoxelFeatures:
+            return embedded(pyramid_by(network, config, scan))
+
+        here, copy = features(self.source), features(self.copy)
         if self.target is None or self.target_labels is None:
             scores = score_alone(here, copy, self.source_labels)
         else:
-            scores = score(
-                here, copy, embedded_by(network, config, self.target), self.source_labels, self.target_labels
-            )
+            scores = score(here, copy, features(self.target), self.source_labels, self.target_labels)
         return {name: getattr(scores, name.removeprefix("probe_")) for name in self.columns}
 
 
