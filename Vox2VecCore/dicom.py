@@ -47,6 +47,21 @@ def read_dicom(path: Path, series_uid: str | None = None) -> StoredScan:
     :raises VolumeError: if there is no such series, or its slices do not make one regular volume: one is missing,
         damaged, or there twice, they are unevenly spaced, or differ in size, spacing or orientation.
     """
+    slices, affine = _series_slices(path, series_uid)
+    columns, rows, _ = slices[0].size
+    return StoredScan(_pixels(slices), (columns, rows, len(slices)), affine)
+
+
+def slice_files(path: Path) -> list[Path]:
+    """Files of the series that :func:`read_dicom` reads, in order of k.
+
+    :raises VolumeError: as :func:`read_dicom`.
+    """
+    return [each.path for each in _series_slices(path, None)[0]]
+
+
+def _series_slices(path: Path, series_uid: str | None) -> tuple[list[SliceHeader], NDArray[np.float64]]:
+    """Slices of a series in order of k, and the voxel-to-RAS matrix."""
     single = path.is_file() and path.name.upper() != "DICOMDIR"
     folder = scan_folder(path if path.is_dir() else path.parent, recursive=not single)
     if single and series_uid is None:
@@ -61,9 +76,7 @@ def read_dicom(path: Path, series_uid: str | None = None) -> StoredScan:
         if damaged.parent in neighbours:
             raise VolumeError(f"{where}: the file {damaged} beside its slices is damaged or cut off; copy it again.")
     _check_alike(slices, where)
-    slices, affine = _stack(slices, where)
-    columns, rows, _ = slices[0].size
-    return StoredScan(_pixels(slices), (columns, rows, len(slices)), affine)
+    return _stack(slices, where)
 
 
 def _choose_series(folder: DicomFolder, path: Path, series_uid: str | None) -> str:

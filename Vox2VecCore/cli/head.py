@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # Repeated from fewshot, so that --help waits for nothing; a test holds them together.
 Method = Literal["auto", "prototype", "ridge", "logistic", "mlp"]
 Keep = Literal["touching", "largest", "all"]
-Format = Literal["nii.gz", "seg.nrrd"]
+Format = Literal["nii.gz", "seg.nrrd", "seg.dcm"]
 FAILED = 2
 
 OwnModelOption = Annotated[
@@ -173,7 +173,10 @@ def apply(
         bool, typer.Option("--probabilities", help="Write the probability of every structure, too.")
     ] = False,
     file_format: Annotated[
-        Format, typer.Option("--format", help="Of label maps in a folder; seg.nrrd has names and colours for Slicer.")
+        Format,
+        typer.Option(
+            "--format", help="In a folder; seg.nrrd and seg.dcm (DICOM SEG of DICOM scans) hold names and colours."
+        ),
     ] = "nii.gz",
     resume: Annotated[
         bool, typer.Option("--resume", help="Leave scans out whose label map is there and newer than the head.")
@@ -267,11 +270,12 @@ class _Job:
         from Vox2VecCore.fewshot.segmenting import segment
 
         start = time.perf_counter()
+        results.check(scan.path)
         volume = read_scan(scan.path)
         pyramid = embed_scan(volume, self._setup, cache=self._cache, label=label).pyramid
         with progress(label) as bar:
             found = segment(pyramid, self._head, volume=volume, processing=self._processing, progress=bar)
-        results.write(found, str(scan.path), probabilities=self._probabilities)
+        results.write(found, scan.path, probabilities=self._probabilities)
         return self._noted(scan, results, found.volumes_ml(), round(time.perf_counter() - start, 3))
 
     def take_up(self, scan: "Scan", results: "Results") -> dict[str, Any] | None:

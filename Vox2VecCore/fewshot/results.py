@@ -10,6 +10,8 @@ from tempfile import TemporaryFile
 
 import numpy as np
 
+from Vox2VecCore.dicom_segments import SUFFIX as DICOM_SUFFIX
+from Vox2VecCore.dicom_segments import check_source, segment_volumes_ml, write_dicom_segments
 from Vox2VecCore.errors import HeadError, VolumeError
 from Vox2VecCore.fewshot.classes import HeadClass
 from Vox2VecCore.fewshot.scan_list import Share
@@ -19,8 +21,8 @@ from Vox2VecCore.slicer_segments import SUFFIX, FileSegment, write_segments
 from Vox2VecCore.volume import Volume
 from Vox2VecCore.volume_io import WRITABLE, read_labels, write_volume
 
-SUFFIXES = (SUFFIX, *WRITABLE)
-"""What a label map's name may end in; the first is told from ``.nrrd`` by coming first."""
+SUFFIXES = (f".seg{DICOM_SUFFIX}", DICOM_SUFFIX, SUFFIX, *WRITABLE)
+"""What a label map's name may end in; the longer of two comes first."""
 TABLE = "volumes.csv"
 COLUMNS = ("scan", "structure", "ml")
 
@@ -46,10 +48,24 @@ class Results:
         except FileNotFoundError:
             return False
 
-    def write(self, found: Segmentation, name: str, *, probabilities: bool = False) -> None:
+    @property
+    def is_dicom(self) -> bool:
+        """Whether the label map is a DICOM SEG."""
+        return self.labels.name.endswith(DICOM_SUFFIX)
+
+    def check(self, scan: Path) -> None:
+        """Say before the long work that results of this kind cannot be made of a scan.
+
+        :raises VolumeError: if the scan is not DICOM and a DICOM SEG is wanted.
+        :raises MissingExtraError: if highdicom is wanted and not installed.
+        """
+        if self.is_dicom:
+            check_source(scan)
+
+    def write(self, found: Segmentation, scan: Path, *, probabilities: bool = False) -> None:
         """Write all files of the scan, or none.
 
-        :param name: of the scan.
+        :param scan: what was read.
         :raises VolumeError: if one cannot be written.
         """
         structures = [each for each in found.classes if not each.background]
@@ -59,9 +75,12 @@ class Results:
                 path = self.probability(each.value)
                 write_volume(found.probability(each.value), path)
                 made.append(path)
-            labels = Volume(_narrow(found.labels), found.labels.affine, name)
-            if self.labels.name.endswith(SUFFIX):
-                write_segments(labels, [_segment(each) for each in structures], self.labels)
+            labels = Volume(_narrow(found.labels), found.labels.affine, str(scan))
+            segments = [_segment(each) for each in structures]
+            if self.is_dicom:
+                write_dicom_segments(labels, segments, scan, self.labels)
+            elif self.labels.name.endswith(SUFFIX):
+                write_segments(labels, segments, self.labels)
             else:
                 write_volume(labels, self.labels)
 
@@ -70,6 +89,8 @@ class Results:
 
         :raises VolumeError: if it cannot be read.
         """
+        if self.is_dicom:
+            return segment_volumes_ml(self.labels, [_segment(each) for each in structures])
         return volumes_ml(read_labels(self.labels), structures)
 
 
