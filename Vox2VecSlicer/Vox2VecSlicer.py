@@ -139,6 +139,8 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         """Called each time the user opens the module."""
+        if self.logic is None:
+            return  # set-up failed
         self.session.enter()
         self.binding.show()
         self.setupPanel.refresh()
@@ -148,6 +150,8 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self) -> None:
         """Called each time the user opens another module; running work goes on."""
+        if self.logic is None:
+            return
         self.explore.leave()
         self.segment.leave()
         self.session.exit()

@@ -1,6 +1,7 @@
 """The module on the Qt stand-in, over a real scene; every test fails on exceptions in slots and lines from VTK."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ from Testing.support.scans import phantom
 from Testing.support.slicer_app import App
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-MODULE = Path(os.environ.get("VOX2VEC_MODULE_UNDER_TEST", REPOSITORY / "Vox2VecSlicer" / "Vox2VecSlicer.py"))
+MODULE = REPOSITORY / "Vox2VecSlicer" / "Vox2VecSlicer.py"
 PICTURES = REPOSITORY / ".data" / "pictures" / "module"
 
 
@@ -78,6 +79,7 @@ class Panel:
         self.desktop.qt_application.processEvents()
         while time.monotonic() < end:
             self.desktop.qt_application.processEvents(QtCore.QEventLoop.AllEvents, 10)
+            time.sleep(0.001)
 
     def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         """Run the event loop until something holds."""
@@ -169,12 +171,20 @@ def slow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "tile_image", wait)
 
 
+@pytest.fixture(scope="session")
+def known_embeddings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache after the CT of :func:`embedded` was embedded for the first time."""
+    return tmp_path_factory.mktemp("known embeddings")
+
+
 @pytest.fixture
-def embedded(panel: Panel, add_ct: Callable[..., Any]) -> Any:
-    """A CT that is chosen and embedded."""
+def embedded(panel: Panel, add_ct: Callable[..., Any], private_cache: Path, known_embeddings: Path) -> Any:
+    """A CT that is chosen and embedded; computed by the first test that asks for it, from the cache for the others."""
+    shutil.copytree(known_embeddings, private_cache, dirs_exist_ok=True)
     ct = add_ct()
     panel.ui.volumeSelector.setCurrentNode(ct)
     panel.press(panel.ui.embedButton)
     panel.finish()
     assert panel.session.isEmbedded(ct)
+    shutil.copytree(private_cache, known_embeddings, dirs_exist_ok=True)
     return ct

@@ -33,7 +33,7 @@ def test_cancel_really_stops(panel, add_ct, slow_tiles) -> None:
     panel.press(panel.ui.embedButton)
     panel.until(lambda: panel.ui.progressBar.value > 0)
     panel.press(panel.ui.cancelButton)
-    panel.until(lambda: not panel.session.busy, seconds=3)
+    panel.until(lambda: not panel.session.busy)
     panel.breathe()
     assert not panel.session.isEmbedded(ct)
     assert not panel.ui.progressWidget.visible

@@ -21,7 +21,7 @@ def test_each_pinned_point_is_a_row(panel, embedded, add_ct) -> None:
     target = chosen(panel, add_ct)
     assert panel.session.isEmbedded(target)
     table = panel.ui.matchesTable
-    panel.until(lambda: table.rowCount == 2, seconds=20)
+    panel.until(lambda: table.rowCount == 2)
     texts = [table.item(0, column).text() for column in range(table.columnCount)]
     assert all(texts), texts
     float(texts[1]), float(texts[2])
@@ -33,7 +33,7 @@ def test_no_second_scan_no_rows(panel, embedded, add_ct) -> None:
     panel.session.points.addPositive(LIVER)
     panel.finish()
     chosen(panel, add_ct)
-    panel.until(lambda: panel.ui.matchesTable.rowCount == 1, seconds=20)
+    panel.until(lambda: panel.ui.matchesTable.rowCount == 1)
     assert panel.ui.sideBySideCheckBox.enabled
     panel.ui.targetSelector.setCurrentNode(None)
     panel.finish()
@@ -56,7 +56,7 @@ def test_a_click_on_a_row_shows_its_place(panel, embedded, add_ct, monkeypatch) 
     panel.session.points.addPositive(LIVER)
     panel.finish()
     chosen(panel, add_ct)
-    panel.until(lambda: panel.ui.matchesTable.rowCount == 1, seconds=20)
+    panel.until(lambda: panel.ui.matchesTable.rowCount == 1)
     jumps = []
     monkeypatch.setattr(panel.session, "jumpTo", jumps.append)
     panel.ui.matchesTable.cellClicked.emit(0, 0)

@@ -89,7 +89,7 @@ def test_each_stroke_updates_the_preview_by_itself(panel, painted) -> None:
     panel.session.previewUpdated.connect(lambda: updates.append(1))
     structure = segment_ids(panel.session.strokesNode())[1]
     stroke(panel, painted, structure, np.s_[15:20, 16:26, 10:17])
-    panel.until(lambda: len(updates) > 0, seconds=20)
+    panel.until(lambda: len(updates) > 0)
     panel.finish()
     panel.ui.autoUpdateCheckBox.checked = False
     updates.clear()

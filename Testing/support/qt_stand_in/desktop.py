@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,8 @@ class Desktop:
         self.panel.exit()
         slicer.app.moduleManager().emit("moduleAboutToBeUnloaded(QString)", self.module.stem)
         self.panel.hide()
+        for selector in self.panel.findChildren(scripted_module.node_selectors.qMRMLNodeComboBox):
+            selector.setMRMLScene(None)  # as its destructor does in Slicer
         self.panel.deleteLater()
         self.panel = None
         self.qt_application.processEvents()
@@ -173,3 +176,4 @@ class Desktop:
             if clock.elapsed() > seconds * 1000:
                 raise TimeoutError(f"not reached within {seconds:g} s")
             self.qt_application.processEvents(QtCore.QEventLoop.AllEvents, 10)
+            time.sleep(0.001)  # an event loop that has nothing to do leaves Python's lock to the worker
