@@ -284,7 +284,7 @@ class Vox2VecSlicerLogic(ScriptedLoadableModuleLogic):
         session.state.strokes = strokesNode
         session.state.result = resultNode
         session.updatePreview(wait=True)
-        session.apply()
+        session.apply(wait=True)
         return session.state.result
 
     def saveHead(self, path: str) -> None:

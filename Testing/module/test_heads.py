@@ -45,6 +45,18 @@ def test_save_load_and_apply(panel, trained, add_ct, tmp_path: Path) -> None:
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSegmentationNode") > before
 
 
+def test_forget_drops_the_head(panel, trained, tmp_path: Path) -> None:
+    panel.desktop.answers.append(str(tmp_path / "head.safetensors"))
+    panel.press(panel.ui.saveHeadButton)
+    panel.press(panel.ui.dropHeadButton)
+    panel.finish()
+    assert not panel.session.hasHead
+    assert not panel.ui.dropHeadButton.enabled and not panel.ui.saveHeadButton.enabled
+    assert not panel.ui.applyButton.enabled
+    assert "Nothing has been learned" in panel.ui.headLabel.text
+    assert "Save or load a head first" in panel.ui.batchButton.toolTip
+
+
 def test_a_file_that_is_no_head(panel, embedded, tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
     path.write_bytes(b"no head")

@@ -13,6 +13,7 @@ from Testing.mrml.test_session import paint
 from Testing.support.models import random_model
 from Testing.support.scans import phantom
 from Testing.support.slicer_nodes import GEOMETRIES, SHAPE, put, sliceViews, volumeNode
+from Vox2VecCore import Volume, train_head
 from Vox2VecCore.errors import ModelError, Vox2VecError
 from Vox2VecCore.volume_io import read_labels, read_volume
 from Vox2VecSlicerLib.Segments import segmentIDs, segmentVoxels, terminology
@@ -117,7 +118,7 @@ def test_a_few_strokes_give_the_organ(bench):
     place = session.whereToPaintNext()
     assert place is not None
     assert session.embeddings.scan(bench.node).contains([place])[0]
-    result = session.apply()
+    result = session.apply(wait=True)
     assert bench.dice(result, "Liver", LIVER) > ENOUGH
     segment = result.GetSegmentation().GetSegment(result.GetSegmentation().GetSegmentIdBySegmentName("Liver"))
     assert terminology(segment) == TERMS
@@ -212,6 +213,44 @@ def test_a_loaded_head_keeps_its_structures_apart_from_new_ones(learning, tmp_pa
     learning.wait()
     assert {each.name: each.value for each in learning.fewShot.head.structures} == {"Lung": 2, "Bone": 3}
     assert found(learning, "Lung") and found(learning, "Bone")
+
+
+def test_the_background_of_a_loaded_head_may_have_any_label(learning, tmp_path):
+    """As the command line makes them: structure 1, background 3. Here strokes of the background become 3, too."""
+    scan, strokes = learning.embeddings.scan(learning.state.volume), learning.strokes
+    painted = strokes.labels(scan)
+    swapped = np.choose(painted.array, [0, 3, 1]).astype(np.int16)
+    given = train_head(
+        [(scan.pyramid, Volume(swapped, painted.affine, "strokes"))],
+        volumes=[scan.source.volume()],
+        background=3,
+        names={1: "Lung"},
+    )
+    given.save(tmp_path / "lung.safetensors")
+    learning.strokesNode().GetSegmentation().GetSegment(learning.ids_[1]).SetName("Bone")
+    paint(learning, learning.ids_[1], BONE)
+    learning.loadHead(tmp_path / "lung.safetensors")
+    learning.updatePreview(wait=True)
+    head = learning.fewShot.head
+    assert {each.name: each.value for each in head.classes} == {"Lung": 1, "Background": 3, "Bone": 2}
+    assert head.voxels[3] > given.voxels[3] and head.voxels[1] == given.voxels[1]
+    assert len(found(learning, "Lung")) > len(LUNG) / 2 and asSet(BONE) <= found(learning, "Bone")
+    assert not asSet(BODY) & (found(learning, "Lung") | found(learning, "Bone"))
+
+
+def test_a_head_can_be_dropped(learning, scene, tmp_path):
+    alone = learning.fewShot.head.voxels
+    learning.saveHead(tmp_path / "head.safetensors")
+    learning.dropHead()
+    learning.wait()
+    assert not learning.hasHead and learning.fewShot.previewNode is None, "the strokes rest until they are painted"
+    assert scene.GetNumberOfNodesByClass("vtkMRMLTextNode") == 0
+    learning.loadHead(tmp_path / "head.safetensors")
+    learning.updatePreview(wait=True)
+    assert learning.fewShot.head.voxels[1] > alone[1], "strokes are added to a head that was loaded"
+    learning.dropHead()
+    learning.wait()
+    assert learning.fewShot.head.voxels == alone, "and learnt from alone when it is dropped"
 
 
 def test_a_head_is_applied_to_another_volume(learning):

@@ -223,7 +223,7 @@ def test_a_saved_scene_brings_everything_back(session, scene, slicer_app, tmp_pa
     paint(session, structure, [(20, 17, k) for k in range(8, 18)])
     paint(session, background, [(2, 2, k) for k in range(8, 18)])
     session.wait()
-    session.apply()
+    session.apply(wait=True)
     session.wait()
     labels = session.strokes.labels(scan).array.copy()
     percentile = session.similarityAt(centre)

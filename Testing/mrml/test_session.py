@@ -46,7 +46,7 @@ def test_from_a_volume_to_segments(session):
     assert session.hasHead
     preview = session.fewShot.previewNode
     assert preview is not None
-    session.apply()
+    session.apply(wait=True)
     found = result.GetSegmentation().GetSegmentIdBySegmentName("Structure 1")
     applied = segmentVoxels(result, found, node)
     assert len(applied) > 10
@@ -60,4 +60,4 @@ def test_a_bad_choice_is_one_sentence(session):
     with pytest.raises(Vox2VecError, match="no similarity map"):
         session.makeSegment((0, 0, 0))
     with pytest.raises(Vox2VecError, match="no preview"):
-        session.apply()
+        session.apply(wait=True)

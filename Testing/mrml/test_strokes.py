@@ -1,5 +1,7 @@
 """Strokes: one label a structure, removal retrains, names and colours live on, other volumes are segmented."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import slicer
@@ -7,7 +9,7 @@ import slicer
 from Testing.mrml.test_session import paint
 from Testing.support.slicer_nodes import GEOMETRIES, put, sliceViews, volumeNode
 from Vox2VecCore.errors import Vox2VecError
-from Vox2VecSlicerLib.Segments import addSegment, segmentIDs, segmentVoxels, terminology
+from Vox2VecSlicerLib.Segments import addSegment, labelBox, segmentIDs, segmentVoxels, storedLabels, terminology
 
 TERMS = "Segmentation category and type~SCT^85756007^Tissue~SCT^10200004^Liver~^^~Anatomic codes~^^~^^"
 
@@ -82,7 +84,7 @@ def test_names_colours_and_terminology_reach_the_result(painted):
     segment.SetColor(0.2, 0.4, 0.6)
     segment.SetTag(segment.GetTerminologyEntryTagName(), TERMS)
     painted.updatePreview(wait=True)
-    node = painted.apply()
+    node = painted.apply(wait=True)
     found = node.GetSegmentation().GetSegment(node.GetSegmentation().GetSegmentIdBySegmentName("Liver"))
     np.testing.assert_allclose(found.GetColor(), (0.2, 0.4, 0.6))
     assert terminology(found) == TERMS
@@ -93,6 +95,44 @@ def test_names_colours_and_terminology_reach_the_result(painted):
     assert len(segmentVoxels(node, segmentIDs(node)[0], painted.state.volume)) == 0
 
 
+def test_applying_again_takes_back_what_is_no_longer_found(painted):
+    """Within the embedded part the result is what the preview says; outside of it nothing is touched."""
+    painted.updatePreview(wait=True)
+    volume, preview = painted.state.volume, painted.fewShot.preview
+    node = painted.apply()
+    assert painted.isWriting and not painted.canUndo
+    with pytest.raises(Vox2VecError, match="still being written"):
+        painted.apply()
+    painted.wait()
+    segmentID = segmentIDs(node)[0]
+    before = {tuple(v) for v in segmentVoxels(node, segmentID, volume)}
+    array = preview.labels.labels.copy(order="F")
+    array[array.shape[0] // 2 :] = 0
+    fewer = replace(preview, labels=labelBox(array, preview.labels.first))
+    painted.fewShot.show(fewer)
+    painted.apply(wait=True)
+    after = {tuple(v) for v in segmentVoxels(node, segmentID, volume)}
+    assert after == {tuple(v) for v in np.argwhere(fewer.labels.labels == 2) + fewer.labels.first}
+    assert after < before
+    painted.undo()
+    assert {tuple(v) for v in segmentVoxels(node, segmentID, volume)} == before
+
+
+def test_the_volume_goes_while_the_result_is_written(painted, scene):
+    painted.updatePreview(wait=True)
+    node = painted.apply()
+    scene.RemoveNode(painted.state.volume)
+    painted.wait()
+    assert not painted.isWriting
+    assert len(segmentVoxelsOf(node)) == 0
+
+
+def segmentVoxelsOf(node):
+    """Voxels of the first segment, wherever they lie."""
+    stored = storedLabels(node, segmentIDs(node)[0])
+    return [] if stored is None else stored.voxels()[0]
+
+
 def test_applying_heeds_the_segment_editor(painted):
     painted.updatePreview(wait=True)
     editor = painted.segmentEditorNode()
@@ -100,7 +140,7 @@ def test_applying_heeds_the_segment_editor(painted):
     editor.SetSourceVolumeIntensityMaskRange(0, 1000)
     preview = painted.fewShot.preview.prediction.labels.array == 2
     scan = painted.embeddings.scan(painted.state.volume)
-    node = painted.apply()
+    node = painted.apply(wait=True)
     applied = segmentVoxels(node, segmentIDs(node)[0], painted.state.volume)
     hu = scan.part.turned(np.asarray(scan.source.array))
     expected = scan.part.turned(preview) & (hu >= 0)

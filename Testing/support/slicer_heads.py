@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from Vox2VecCore.errors import ModelError
+from Vox2VecCore.fewshot.classes import BACKGROUND
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.volume import Volume
-from Vox2VecSlicerLib.Heads import BACKGROUND, Example, Prediction, Structure
+from Vox2VecSlicerLib.Heads import Example, Prediction, Structure
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ class NearestClass:
 
     def structures(self, head: Means) -> list[Structure]:
         return head.structures
+
+    def background(self, head: Means) -> int:
+        return BACKGROUND
 
     def describe(self, head: Means) -> str:
         return f"{len(head.structures)} structures"

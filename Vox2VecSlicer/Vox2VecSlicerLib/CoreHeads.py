@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from Vox2VecCore.fewshot.classes import BACKGROUND_COLOUR, HeadClass
+from Vox2VecCore.fewshot.classes import BACKGROUND, BACKGROUND_COLOUR, HeadClass
 from Vox2VecCore.fewshot.head import Head
 from Vox2VecCore.fewshot.session import HeadSession
 from Vox2VecCore.progress import Progress
-from Vox2VecSlicerLib.Heads import BACKGROUND, Example, Prediction, Structure
+from Vox2VecSlicerLib.Heads import Example, Prediction, Structure
 
 if TYPE_CHECKING:
     from Vox2VecCore.pyramid import FeaturePyramid
@@ -34,8 +34,9 @@ class CoreHeads:
             self._for = (example.pyramid, base)
         session = self._session
         session.method = method
+        session.background = BACKGROUND if base is None else self.background(base)
         session.classes = [
-            HeadClass(BACKGROUND, "Background", BACKGROUND_COLOUR, background=True),
+            HeadClass(session.background, "Background", BACKGROUND_COLOUR, background=True),
             *(HeadClass(s.label, s.name, s.color, s.terminology) for s in structures),
         ]
         assert example.strokes is not None
@@ -60,6 +61,10 @@ class CoreHeads:
     def structures(self, head: Head) -> list[Structure]:
         """See :meth:`Heads.HeadTool.structures`."""
         return [Structure(each.value, each.name, each.colour, each.terminology) for each in head.structures]
+
+    def background(self, head: Head) -> int:
+        """See :meth:`Heads.HeadTool.background`."""
+        return next((each.value for each in head.classes if each.background), BACKGROUND)
 
     def describe(self, head: Head) -> str:
         """See :meth:`Heads.HeadTool.describe`."""

@@ -9,14 +9,15 @@ from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Heads import Example, HeadTool, Prediction, Structure
 from Vox2VecSlicerLib.HeadStore import headText, storeHead
+from Vox2VecSlicerLib.Result import Result
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Segments import (
     LabelBox,
     SegmentContent,
-    SegmentWriter,
     addSegment,
     labelBox,
     newSegmentation,
+    occupied,
     orientedImage,
     refer,
     segmentIDs,
@@ -61,6 +62,7 @@ class FewShot:
         views: Views,
         scans: "Callable[[vtkMRMLVolumeNode | None], Scan | None]",
         tool: HeadTool,
+        result: Result,
         onFailed: Callable[[Vox2VecError], None],
     ) -> None:
         self.updated = Signal()
@@ -73,10 +75,10 @@ class FewShot:
         self._views = views
         self._scans = scans
         self._tool = tool
+        self._result = result
         self._onFailed = onFailed
         self._preview: Preview | None = None
         self._node: vtkMRMLSegmentationNode | None = None
-        self._writer: SegmentWriter | None = None
         self._changedAt: float | None = None
         strokes.changed.connect(self._onStrokes)
         state.changed.connect(self._onState)
@@ -141,7 +143,19 @@ class FewShot:
             came from strokes is no base: strokes that are removed have to be forgotten.
         """
         self.head, self._base = head, base
-        self._strokes.keepLabelsOf([] if base is None else self._tool.structures(base))
+        if base is None:
+            self._strokes.keepLabelsOf([])
+        else:
+            self._strokes.keepLabelsOf(self._tool.structures(base), self._tool.background(base))
+
+    @property
+    def base(self) -> Any:
+        """The head that was loaded, which strokes are added to; ``None`` without one."""
+        return self._base
+
+    def relearn(self) -> None:
+        """Learn from the strokes again, as if they had just been painted."""
+        self._onStrokes()
 
     def rest(self) -> None:
         """Wait for the next stroke: what has changed so far was loaded, not painted."""
@@ -174,50 +188,38 @@ class FewShot:
             self.updated.emit()
 
     def apply(self) -> "vtkMRMLSegmentationNode":
-        """Write the preview into the result as the Segment Editor's settings allow; the preview goes.
+        """Write the preview into the result as the Segment Editor's settings allow; then the preview goes.
 
-        :return: the result segmentation.
-        :raises Vox2VecError: if there is no preview or the settings forbid all of it.
+        :return: the result segmentation, which is written to at the next calls of :meth:`Session.poll`.
+        :raises Vox2VecError: if there is no preview, the last one is still being applied or the settings forbid all.
         """
         preview = self._preview
         if preview is None or not preview.scan.isCurrent:
             raise Vox2VecError("There is no preview to apply; paint strokes and wait for it.")
-        volumeNode = preview.scan.volumeNode
-        node = self.result(volumeNode)
-        box = preview.labels
-        contents = {
-            segmentFor(node, each): SegmentContent(box.labels == each.label, box.first) for each in preview.structures
-        }
-        self.writer.write(node, volumeNode, contents)
-        self.clearPreview()
+        if self._result.isUnderWay:
+            raise Vox2VecError("The result is still being written; apply again in a moment.")
+        node = self._result.node(preview.scan.volumeNode)
+
+        def done() -> None:
+            if self._preview is preview:
+                self.clearPreview()
+            else:
+                self.updated.emit()
+
+        contents = {segmentFor(node, each): contentOf(preview, each.label) for each in preview.structures}
+        self._result.write(preview.scan, contents, "Applying", done, self._onFailed)
         return node
 
-    def result(self, volumeNode: "vtkMRMLVolumeNode") -> "vtkMRMLSegmentationNode":
-        """The segmentation that results are written to, made on first use."""
-        if self._state.result is None:
-            self._state.result = newSegmentation(self._scene, f"{volumeNode.GetName()} segmentation", volumeNode)
-        return self._state.result
-
-    @property
-    def writer(self) -> SegmentWriter:
-        """Writes into the result with the Segment Editor's settings."""
-        if self._writer is None:
-            self._writer = SegmentWriter(self._scene, self._strokes.editorNode())
-        return self._writer
-
     def forget(self) -> None:
-        """Drop head, preview and undo states."""
+        """Drop head and preview."""
         self.head = self._base = None
         self._strokes.keepLabelsOf([])
         self.freeMemory()
 
     def freeMemory(self) -> None:
-        """Drop preview and undo states; the head is small, and the user's work."""
+        """Drop the preview; the head is small, and the user's work."""
         self._changedAt = None
         self.clearPreview()
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
 
     def release(self) -> None:
         """:meth:`forget`, and no longer follow strokes and parameters."""
@@ -264,6 +266,19 @@ def segmentFor(node: "vtkMRMLSegmentationNode", structure: Structure) -> str:
     """The segment of a structure in a segmentation, by its name; made when it is not there yet."""
     found = node.GetSegmentation().GetSegmentIdBySegmentName(structure.name)
     return str(found) if found else addSegment(node, structure.name, structure.color, structure.terminology)
+
+
+def contentOf(preview: Preview, label: int) -> Callable[[Progress], SegmentContent]:
+    """What gives a structure's content within the embedded part of the scan. For the worker: it takes a while."""
+    box, within = preview.labels, preview.scan.partBox()
+
+    def make(_progress: Progress) -> SegmentContent:
+        mask = box.labels == label
+        own = occupied(mask)
+        i, j, k = (a + each.start for a, each in zip(box.first, own, strict=True))
+        return SegmentContent(mask[own], (i, j, k), within)
+
+    return make
 
 
 def previewOf(tool: HeadTool, head: Any, scan: Scan, prediction: Prediction) -> Preview:

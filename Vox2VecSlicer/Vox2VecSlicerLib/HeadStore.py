@@ -40,6 +40,18 @@ def storeHead(scene: "vtkMRMLScene", state: ModuleState, text: str, role: str = 
         node.SetText(text)
 
 
+def dropHead(scene: "vtkMRMLScene", state: ModuleState) -> None:
+    """Take the heads that are kept in the scene out of it."""
+    for role in NODE_NAMES:
+        node = getattr(state, role)
+        if node is not None:
+            setattr(state, role, None)
+            storage = node.GetStorageNode()
+            if storage is not None:
+                scene.RemoveNode(storage)
+            scene.RemoveNode(node)
+
+
 def storedHead(state: ModuleState, tool: HeadTool, role: str = "head") -> Any:
     """The head in the scene, or ``None``.
 

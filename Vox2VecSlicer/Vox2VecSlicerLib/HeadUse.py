@@ -69,6 +69,19 @@ class HeadUse:
             HeadStore.storeHead(self._scene, self._state, text, role)
         self._fewShot.updated.emit()
 
+    def drop(self) -> None:
+        """Forget the head, in the scene, too; strokes that were added to a loaded one are learnt from alone again."""
+        wasLoaded = self._fewShot.base is not None
+        self._fewShot.clearPreview()
+        self._fewShot.take(None, None)
+        HeadStore.dropHead(self._scene, self._state)
+        self._tool.forget()
+        if wasLoaded:
+            self._fewShot.relearn()
+        else:
+            self._fewShot.rest()
+        self._fewShot.updated.emit()
+
     def restore(self) -> None:
         """Take the head that was saved with the scene, if there is one."""
         head = base = None

@@ -17,9 +17,6 @@ from Vox2VecCore.volume import Volume
 if TYPE_CHECKING:
     from Vox2VecCore.pyramid import FeaturePyramid
 
-BACKGROUND = 1
-"""Label of strokes that say "not a structure"; 0 is unlabelled, structures count from 2."""
-
 
 @dataclass(frozen=True)
 class Structure:
@@ -88,6 +85,10 @@ class HeadTool(Protocol):
 
     def structures(self, head: Any) -> list[Structure]:
         """The classes of a head, without background."""
+        ...
+
+    def background(self, head: Any) -> int:
+        """The label that a head's strokes have for "not a structure"."""
         ...
 
     def describe(self, head: Any) -> str:

@@ -4,6 +4,7 @@ Writing goes through Slicer's own segment editor logic, so it heeds the masking 
 has made in the Segment Editor, and can be undone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -122,14 +123,39 @@ def segmentVoxels(
     Only the box that the segment occupies is looked at. The segmentation has to be under the volume's transform
     (:func:`align`).
     """
+    return voxelReader(segmentationNode, segmentID, volumeNode)()
+
+
+def voxelReader(
+    segmentationNode: "vtkMRMLSegmentationNode",
+    segmentID: str,
+    volumeNode: "vtkMRMLVolumeNode",
+    copied: dict[int, StoredLabels] | None = None,
+) -> Callable[[], NDArray[np.int64]]:
+    """What gives :func:`segmentVoxels`.
+
+    :param copied: copy labelmaps, which segments share, into this, so that the worker can read the segment as it is
+        now; when left out, the voxels have to be read before anything is painted.
+    """
     stored = storedLabels(segmentationNode, segmentID)
     if stored is None:
-        return np.zeros((0, 3), np.int64)
+        return lambda: np.zeros((0, 3), np.int64)
     shift = shiftToVolume(stored, volumeNode)
     if shift is None:
-        return resampledVoxels(segmentationNode, segmentID, volumeNode)
-    voxels = stored.voxels(labelValue(segmentationNode, segmentID))[0] + shift
-    return voxels[((voxels >= 0) & (voxels < volumeNode.GetImageData().GetDimensions())).all(axis=1)]
+        resampled = resampledVoxels(segmentationNode, segmentID, volumeNode)
+        return lambda: resampled
+    if copied is not None:
+        address = stored.values.__array_interface__["data"][0]
+        if address not in copied:
+            copied[address] = stored.copy()
+        stored = copied[address]
+    labels, value, shape = stored, labelValue(segmentationNode, segmentID), volumeNode.GetImageData().GetDimensions()
+
+    def read() -> NDArray[np.int64]:
+        voxels = labels.voxels(value)[0] + shift
+        return voxels[((voxels >= 0) & (voxels < shape)).all(axis=1)]
+
+    return read
 
 
 def orientedImage(
@@ -142,7 +168,7 @@ def orientedImage(
     image = slicer.vtkOrientedImageData()
     image.SetImageToWorldMatrix(Geometry.toVtk(Geometry.ijkToLocal(volumeNode)))
     image.SetExtent(*(int(v) for a, n in zip(first, labels.shape, strict=True) for v in (a, a + n - 1)))
-    values = numpy_to_vtk(np.ascontiguousarray(labels.T).astype(np.uint8).ravel(), deep=True)
+    values = numpy_to_vtk(np.ascontiguousarray(labels.T).astype(np.uint8, copy=False).ravel(), deep=True)
     image.GetPointData().SetScalars(values)
     return image
 
@@ -214,10 +240,31 @@ class SegmentContent:
 
     :param mask: true in the segment, for a box (i, j, k) of the volume's voxels.
     :param first: voxel of the volume that is the first of the box.
+    :param within: box of the volume's voxels that the content speaks for, outside of which the segment stays as it was;
+        the box of the mask when left out.
     """
 
     mask: NDArray[np.bool_]
     first: tuple[int, int, int]
+    within: tuple[slice, slice, slice] | None = None
+
+
+def merged(old: NDArray[np.int64], content: SegmentContent) -> tuple[NDArray[np.uint8], tuple[int, int, int]]:
+    """A content and the segment as it was outside of it: labels of the smallest box, and its first voxel.
+
+    :param old: voxels (n, 3) of the segment as it was.
+    """
+    first, size = np.array(content.first), np.array(content.mask.shape)
+    box = content.within or tuple(slice(a, a + n) for a, n in zip(first, size, strict=True))
+    spoken = np.logical_and.reduce([(old[:, axis] >= b.start) & (old[:, axis] < b.stop) for axis, b in enumerate(box)])
+    kept = old[~spoken]
+    start = np.minimum(first, kept.min(axis=0)) if len(kept) else first
+    stop = np.maximum(first + size, kept.max(axis=0) + 1) if len(kept) else first + size
+    labels = np.zeros(stop - start, np.uint8, order="F")
+    labels[tuple(slice(a, a + n) for a, n in zip(first - start, size, strict=True))] = content.mask
+    labels[tuple((kept - start).T)] = 1
+    i, j, k = (int(each) for each in start)
+    return labels, (i, j, k)
 
 
 def setSharedLabels(
@@ -260,20 +307,30 @@ class SegmentWriter:
 
         :raises Vox2VecError: if the settings mask by a segment that the segmentation does not have.
         """
-        align(segmentationNode, volumeNode)
-        self._prepare(segmentationNode, volumeNode)
-        self._logic.SaveStateForUndo()
+        self.begin(segmentationNode, volumeNode)
         for segmentID, content in contents.items():
-            self._node.SetSelectedSegmentID(segmentID)
-            self._checkMasks()
-            self._logic.ModifySegmentByLabelmap(
-                segmentationNode,
-                segmentID,
-                self._modifier(segmentationNode, segmentID, volumeNode, content),
-                self._logic.ModificationModeSet,
-                False,
-                False,
-            )
+            old = segmentVoxels(segmentationNode, segmentID, volumeNode)
+            self.put(segmentationNode, segmentID, volumeNode, *merged(old, content))
+
+    def begin(self, segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> None:
+        """The first part of :meth:`write`: what follows is one step for undo."""
+        self.prepare(segmentationNode, volumeNode)
+        self._logic.SaveStateForUndo()
+
+    def put(
+        self,
+        segmentationNode: "vtkMRMLSegmentationNode",
+        segmentID: str,
+        volumeNode: "vtkMRMLVolumeNode",
+        labels: NDArray[np.uint8],
+        first: tuple[int, int, int],
+    ) -> None:
+        """The second part of :meth:`write`, for one segment: labels of a box of voxels that begins at ``first``."""
+        self._node.SetSelectedSegmentID(segmentID)
+        self._checkMasks()
+        image = self._image(labels, first, volumeNode)
+        mode = self._logic.ModificationModeSet
+        self._logic.ModifySegmentByLabelmap(segmentationNode, segmentID, image, mode, False, False)
 
     def undo(self) -> None:
         """Back to before the last :meth:`write`."""
@@ -308,8 +365,12 @@ class SegmentWriter:
             self._scene.RemoveNode(self._node)
         self._node = None
 
-    def _prepare(self, segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> None:
-        """The writer's own editor node gets the user's settings: theirs edits the strokes, ours the result."""
+    def prepare(self, segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> None:
+        """The writer's own editor node gets the user's settings: theirs edits the strokes, ours the result.
+
+        :raises Vox2VecError: see :meth:`write`.
+        """
+        align(segmentationNode, volumeNode)
         if self._node is None or self._node.GetScene() is None:
             self._node = slicer.vtkMRMLSegmentEditorNode()
             self._node.SetSingletonTag("Vox2VecWriter")
@@ -356,22 +417,9 @@ class SegmentWriter:
             )
         return str(found)
 
-    def _modifier(
-        self,
-        segmentationNode: "vtkMRMLSegmentationNode",
-        segmentID: str,
-        volumeNode: "vtkMRMLVolumeNode",
-        content: SegmentContent,
+    @staticmethod
+    def _image(
+        labels: NDArray[np.uint8], first: tuple[int, int, int], volumeNode: "vtkMRMLVolumeNode"
     ) -> "vtkOrientedImageData":
-        """The content and the segment as it was outside of it, on the smallest box that holds both."""
-        old = segmentVoxels(segmentationNode, segmentID, volumeNode)
-        size = np.array(content.mask.shape)
-        first = np.minimum(content.first, old.min(axis=0)) if len(old) else np.array(content.first)
-        last = content.first + size - 1
-        last = np.maximum(last, old.max(axis=0)) if len(old) else last
-        labels = np.zeros(last - first + 1, np.uint8, order="F")
-        labels[tuple((old - first).T)] = 1
-        box = tuple(slice(a, a + n) for a, n in zip(content.first - first, size, strict=True))
-        labels[box] = content.mask
-        i, j, k = (int(each) for each in first)
+        i, j, k = first
         return orientedImage(labels, (i, j, k), volumeNode)

@@ -10,9 +10,9 @@ import vtk
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Colors import LIKENESS, ramp
-from Vox2VecSlicerLib.FewShot import FewShot
 from Vox2VecSlicerLib.Points import PointLists
-from Vox2VecSlicerLib.Segments import SegmentContent, addSegment
+from Vox2VecSlicerLib.Result import Result
+from Vox2VecSlicerLib.Segments import addSegment
 from Vox2VecSlicerLib.Similarity import Similarity
 from Vox2VecSlicerLib.SimilaritySegment import connectedContent
 from Vox2VecSlicerLib.State import ModuleState
@@ -32,7 +32,7 @@ class SimilarityResults:
         worker: Worker,
         points: PointLists,
         similarity: Similarity,
-        fewShot: FewShot,
+        result: Result,
         onFailed: Callable[[Vox2VecError], None],
     ) -> None:
         self._scene = scene
@@ -40,7 +40,7 @@ class SimilarityResults:
         self._worker = worker
         self._points = points
         self._similarity = similarity
-        self._fewShot = fewShot
+        self._result = result
         self._onFailed = onFailed
 
     def export(self) -> "vtkMRMLScalarVolumeNode":
@@ -81,28 +81,18 @@ class SimilarityResults:
         if not scan.contains([world])[0]:
             raise Vox2VecError("The chosen point lies outside the embedded part of the volume.")
         point = scan.fromWorld([world])[0]
-        node = self._fewShot.result(scan.volumeNode)
+        node = self._result.node(scan.volumeNode)
         count = node.GetSegmentation().GetNumberOfSegments()
         r, g, b = ramp(LIKENESS)[(count * 53 + 128) % 256]
         segmentID = addSegment(node, name or f"Alike {count + 1}", (r, g, b))
-
-        def done(content: SegmentContent) -> None:
-            if node.GetScene() is not None and scan.isCurrent:
-                self._fewShot.writer.write(node, scan.volumeNode, {segmentID: content})
 
         def failed(error: Vox2VecError) -> None:
             node.GetSegmentation().RemoveSegment(segmentID)
             self._onFailed(error)
 
         grid, values, part = scan.pyramid.grid, shown.values, scan.part
-        self._worker.submit(
-            f"segment {segmentID}",
-            "Making a segment",
-            lambda progress: connectedContent(grid, values, part, point, threshold, progress),
-            done,
-            failed,
-            urgent=True,
-        )
+        contents = {segmentID: lambda progress: connectedContent(grid, values, part, point, threshold, progress)}
+        self._result.write(scan, contents, "Making a segment", lambda: None, failed)
         return segmentID
 
     def _shownMap(self) -> Any:

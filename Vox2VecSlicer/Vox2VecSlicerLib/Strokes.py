@@ -8,9 +8,9 @@ import slicer
 from numpy.typing import NDArray
 
 from Vox2VecCore.errors import Vox2VecError
-from Vox2VecCore.fewshot.classes import BACKGROUND_COLOUR, COLOURS
+from Vox2VecCore.fewshot.classes import BACKGROUND, BACKGROUND_COLOUR, COLOURS, UNLABELLED
 from Vox2VecCore.volume import Volume
-from Vox2VecSlicerLib.Heads import BACKGROUND, Structure
+from Vox2VecSlicerLib.Heads import Structure
 from Vox2VecSlicerLib.Observers import Observers
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Segments import (
@@ -18,14 +18,11 @@ from Vox2VecSlicerLib.Segments import (
     addSegment,
     align,
     hasVoxels,
-    labelValue,
     newSegmentation,
-    resampledVoxels,
     segmentIDs,
-    shiftToVolume,
-    storedLabels,
     tag,
     terminology,
+    voxelReader,
 )
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
@@ -48,6 +45,7 @@ class Strokes:
         self._observers = Observers()
         self._watched: Any = None
         self._labelsKept: dict[str, int] = {}
+        self._background = BACKGROUND
         self._painted: dict[str, tuple[Any, bool]] = {}
         state.changed.connect(self._onState)
         self._watch()
@@ -94,13 +92,13 @@ class Strokes:
         node = self._state.strokes
         if node is None:
             return {}
-        found, used, kept = {}, {BACKGROUND}, self._labelsKept
+        found, used, kept = {}, {self._background}, self._labelsKept
         for segmentID in self.structureIDs(node):
             segment = node.GetSegmentation().GetSegment(segmentID)
             label, own = _label(segment), kept.get(segment.GetName())
             if own is not None and own not in used:
                 label = own
-            elif label in used or label in kept.values():
+            elif label == UNLABELLED or label in used or label in kept.values():
                 given = [_label(node.GetSegmentation().GetSegment(s)) for s in segmentIDs(node)]
                 label = max([*used, *kept.values(), *given]) + 1
             if label != _label(segment):
@@ -110,43 +108,31 @@ class Strokes:
             found[segmentID] = Structure(label, segment.GetName(), (r, g, b), terminology(segment))
         return found
 
-    def keepLabelsOf(self, known: list[Structure]) -> None:
+    def keepLabelsOf(self, known: list[Structure], background: int = BACKGROUND) -> None:
         """Structures of a head that was loaded keep their labels: segments of the same names mean the same, and
-        others get labels that the head does not use."""
+        others get labels that the head does not use. What is painted as background gets the head's own label for it."""
         self._labelsKept = {each.name: each.label for each in known}
+        self._background = background
 
     def labels(self, scan: Scan) -> Volume:
-        """The strokes as labels on the embedded part of a scan: 0 unlabelled, 1 background, structures from 2."""
+        """The strokes as labels on the embedded part of a scan: 0 unlabelled, then background and structures."""
         return self.reader(scan)()
 
     def reader(self, scan: Scan) -> Callable[[], Volume]:
         """What gives :meth:`labels` of the strokes as they are now. They are only copied here; it is for the worker."""
         node, grid, part = self._state.strokes, scan.pyramid.grid, scan.part
-        painted: list[tuple[NDArray | StoredLabels, NDArray, int, int]] = []
+        painted: list[tuple[Callable[[], NDArray[np.int64]], int]] = []
         if node is not None:
             align(node, scan.volumeNode)
-            numbers = {self._state.backgroundSegment: BACKGROUND}
+            numbers = {self._state.backgroundSegment: self._background}
             numbers |= {segmentID: each.label for segmentID, each in self.structures().items()}
-            copies: dict[int, StoredLabels] = {}
-            for segmentID in segmentIDs(node):
-                stored = storedLabels(node, segmentID)
-                if stored is None:
-                    continue
-                shift = shiftToVolume(stored, scan.volumeNode)
-                if shift is None:
-                    voxels = resampledVoxels(node, segmentID, scan.volumeNode)
-                    painted.append((voxels, np.zeros(3, np.int64), 0, numbers[segmentID]))
-                    continue
-                address = stored.values.__array_interface__["data"][0]  # segments share labelmaps
-                if address not in copies:
-                    copies[address] = stored.copy()
-                painted.append((copies[address], shift, labelValue(node, segmentID), numbers[segmentID]))
+            copied: dict[int, StoredLabels] = {}
+            painted = [(voxelReader(node, each, scan.volumeNode, copied), numbers[each]) for each in segmentIDs(node)]
 
         def read() -> Volume:
             labels = np.zeros(grid.source_shape, np.int16, order="F")
-            for where, shift, value, number in painted:
-                voxels = where.voxels(value)[0] if isinstance(where, StoredLabels) else where
-                voxels = voxels + shift - np.array(part.first)
+            for voxelsOf, number in painted:
+                voxels = voxelsOf() - np.array(part.first)
                 voxels = voxels[((voxels >= 0) & (voxels < labels.shape)).all(axis=1)]
                 part.turned(labels)[tuple(voxels.T)] = number
             return Volume(labels, grid.source_affine, "strokes")
@@ -215,6 +201,6 @@ class Strokes:
 
 
 def _label(segment: Any) -> int:
-    """The label that was given to a segment, or 1, which no structure has."""
+    """The label that was given to a segment, or 0, which no structure has."""
     text = tag(segment, LABEL_TAG)
-    return int(text) if text.isdigit() else BACKGROUND
+    return int(text) if text.isdigit() else UNLABELLED

@@ -29,6 +29,7 @@ class HeadsPanel:
         ui.outputFolderEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Writable
         actions.button(ui.saveHeadButton, self.save)
         actions.button(ui.loadHeadButton, self.load)
+        actions.button(ui.dropHeadButton, self.drop)
         actions.on(ui.headVolumesSelector, "checkedNodesChanged()", self.refresh)
         actions.button(ui.applyHeadButton, lambda: session.applyHead(list(ui.headVolumesSelector.checkedNodes())))
         for edit in (ui.inputFolderEdit, ui.outputFolderEdit):
@@ -43,7 +44,7 @@ class HeadsPanel:
         """Which buttons make sense."""
         ui, session = self._ui, self._session
         ui.headLabel.text = session.headSummary() if session.hasHead else _("Nothing has been learned yet.")
-        ui.saveHeadButton.enabled = session.hasHead
+        ui.saveHeadButton.enabled = ui.dropHeadButton.enabled = session.hasHead
         ui.applyHeadButton.enabled = session.hasHead and not ui.headVolumesSelector.noneChecked()
         folders = ui.inputFolderEdit.currentPath and ui.outputFolderEdit.currentPath
         ui.batchButton.enabled = self.batch.running or bool(folders and self._headFile)
@@ -69,6 +70,12 @@ class HeadsPanel:
             self._session.loadHead(path)
             self._headFile = path
             self.refresh()
+
+    def drop(self) -> None:
+        """Forget the head; its file stays, and is no longer what a folder is segmented with."""
+        self._headFile = ""
+        self._session.dropHead()
+        self.refresh()
 
     def startOrStopBatch(self) -> None:
         """Segment the folder; pressed again, stop."""

@@ -43,9 +43,12 @@ class SegmentPanel:
         actions.button(ui.updatePreviewButton, session.updatePreview)
         actions.button(ui.clearPreviewButton, session.clearPreview)
         actions.button(ui.paintNextButton, self.paintNext)
-        for button, action in ((ui.applyButton, session.apply), (ui.undoButton, session.undo)):
+        for button, action in (
+            (ui.applyButton, session.apply),
+            (ui.undoButton, session.undo),
+            (ui.redoButton, session.redo),
+        ):
             actions.button(button, lambda action=action: (action(), self.refresh()))
-        actions.button(ui.redoButton, lambda: (session.redo(), self.refresh()))
         actions.follow(session.previewUpdated, self.refresh)
         actions.follow(session.strokes.changed, self.refresh)
         actions.follow(session.progressChanged, lambda _progress: self.refresh())
@@ -114,7 +117,7 @@ class SegmentPanel:
         missing = session.strokesStatus() if session.state.strokes is not None else _("Paint in at least two segments.")
         ui.strokesLabel.text = missing
         ui.updatePreviewButton.enabled = not missing
-        ui.applyButton.enabled = session.hasHead and not missing
+        ui.applyButton.enabled = session.hasHead and not missing and not session.isWriting
         ui.paintNextButton.enabled = session.hasHead
         ui.undoButton.enabled = session.canUndo
         ui.redoButton.enabled = session.canRedo

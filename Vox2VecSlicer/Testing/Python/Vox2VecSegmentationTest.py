@@ -33,7 +33,7 @@ class Vox2VecSegmentationTest(unittest.TestCase):
         self.paint(background, np.s_[30:33, 55:60, 40:50])
         self.paint(structure, np.s_[28:32, 37:43, 57:63])
         self.session.updatePreview(wait=True)
-        self.session.apply()
+        self.session.apply(wait=True)
 
     def test_editor_has_nodes_of_its_own(self) -> None:
         self.widget.ui.segmentSection.collapsed = False

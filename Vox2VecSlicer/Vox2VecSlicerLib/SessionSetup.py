@@ -1,0 +1,84 @@
+"""Actions of a session on models, device, cache, and the embedding of volumes."""
+
+from typing import TYPE_CHECKING
+
+from Vox2VecSlicerLib import Setup, Volumes
+from Vox2VecSlicerLib.SessionParts import SessionParts
+
+if TYPE_CHECKING:
+    from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
+
+
+class SetupActions(SessionParts):
+    """Set-up, and Embed."""
+
+    def models(self) -> list[str]:
+        """Models that can be chosen by name."""
+        return Setup.models()
+
+    def checkModel(self, nameOrFolder: str) -> str | None:
+        """Why a model cannot be used, in one sentence, or ``None``."""
+        return Setup.checkModel(nameOrFolder)
+
+    def fetchModel(self, name: str = "vox2vec") -> None:
+        """Download a published model in the worker; :attr:`modelsChanged` tells when it is there."""
+        self._worker.submit(
+            "fetch",
+            f"Downloading {name}",
+            lambda progress: Setup.fetchModel(name, progress),
+            lambda _: self.modelsChanged.emit(),
+            self._fail,
+        )
+
+    def requestDeviceDescription(self) -> None:
+        """Look at device, memory and engine in the worker; the answer comes by :attr:`deviceDescribed`."""
+        device, engine = self.state.device, self.state.engine
+        self._worker.submit(
+            "device",
+            "Looking at this computer",
+            lambda _: Setup.describeDevice(device, engine),
+            lambda found: self.deviceDescribed.emit(*found),
+            self._fail,
+            urgent=True,
+        )
+
+    def cacheBytes(self) -> int:
+        """Size of the embedding cache on disk."""
+        return Setup.cacheBytes()
+
+    def clearCache(self) -> int:
+        """Empty the embedding cache on disk; returns the bytes freed. Embeddings in use are dropped."""
+        self.releaseMemory()
+        return Setup.clearCache()
+
+    def checkVolume(self, volumeNode: "vtkMRMLScalarVolumeNode | None") -> tuple[str | None, str | None]:
+        """Why a volume cannot be embedded, and what speaks against it: one sentence each, or ``None``."""
+        return Volumes.check(volumeNode)
+
+    def embed(self, volumeNode: "vtkMRMLScalarVolumeNode | None" = None, wait: bool = False) -> None:
+        """Embed a volume (the chosen one when left out; the region of interest crops the chosen one).
+
+        :raises VolumeError: if the node cannot be embedded.
+        :raises ModelError: if the model cannot be used.
+        """
+        if volumeNode is not None and self.state.volume is None:
+            self.state.volume = volumeNode
+        volumeNode = volumeNode or self.state.volume
+        self.embeddings.request(
+            volumeNode,
+            self.state.model,
+            roi=self._roiOf(volumeNode),
+            device=self.state.device,
+            engine=self.state.engine,
+            onFailed=self._fail,
+        )
+        if wait:
+            self.wait()
+
+    def isEmbedded(self, volumeNode: "vtkMRMLScalarVolumeNode | None") -> bool:
+        """Whether a volume is embedded as it is now."""
+        return self.embeddings.scan(volumeNode) is not None
+
+    def _roiOf(self, volumeNode: "vtkMRMLScalarVolumeNode | None") -> "vtkMRMLMarkupsROINode | None":
+        """The region of interest belongs to the chosen volume, not to its target."""
+        return self.state.roi if volumeNode is self.state.volume else None
