@@ -22,6 +22,7 @@ from Vox2VecCore.errors import VolumeError
 from Vox2VecCore.evaluation.protocols import evaluate
 from Vox2VecCore.evaluation.request import EvaluationRequest
 from Vox2VecCore.evaluation.training import PROTOCOLS
+from Vox2VecCore.fewshot.stroke_files import read_names
 from Vox2VecCore.heads import LinearHead, NonLinearHead
 from Vox2VecCore.model import load_model
 from Vox2VecCore.pretraining.manifest import ScanEntry
@@ -58,7 +59,7 @@ def paper(ct: Path, out: Path, model_name: str, overrides: list[str]) -> tuple[s
     entries = [ScanEntry(Path(s).name, Path(s).name, f"{ct / s}.nii.gz", f"{ct / s}_labels.nii.gz") for s in SCANS]
     if not all(Path(path).is_file() for e in entries for path in (e.image, str(e.labels))):
         raise VolumeError(f"{ct}: lacks {' and '.join(SCANS)} with labels; name their folder in VOX2VEC_SHARED_CT.")
-    names = {int(k): v for k, v in json.loads((ct / "labels.json").read_text(encoding="utf-8")).items()}
+    names = {value: note.name for value, note in read_names(ct / "labels.json").items()}
     model, reports = load_model(model_name), {}
     for split in ("subjects", "halves"):
         folder = out / split

@@ -3,10 +3,14 @@
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
+
+PATIENCE_S = 10.0
+"""How long a block of :func:`alone`, which takes milliseconds, may last before it counts as dead."""
 
 
 def cache_folder() -> Path:
@@ -78,3 +82,26 @@ def replace_file(final: Path) -> Iterator[Path]:
         temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(final: Path) -> Iterator[None]:
+    """Change a file while no other process does, on drives that several computers share, too.
+
+    A process that was killed in such a block holds the others up for a few seconds only.
+    """
+    lock = final.with_name(f".{final.name}.lock")
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError:
+            if time.monotonic() > until:
+                lock.unlink(missing_ok=True)
+                until = time.monotonic() + PATIENCE_S
+            time.sleep(0.01)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 
 from Testing.benchmarks.machine import best_seconds
-from Vox2VecCore.pretraining.batches import Batches, Share
+from Vox2VecCore.pretraining.batches import Batches
 from Vox2VecCore.pretraining.config import PretrainConfig, load_config
 from Vox2VecCore.pretraining.intensity import augment
 from Vox2VecCore.pretraining.manifest import ScanEntry, write_manifest
 from Vox2VecCore.pretraining.objective import Objective
 from Vox2VecCore.pretraining.prepare import PreparedScan, prepare_scans
+from Vox2VecCore.processes import Share
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMALL_STEP = ["sampling.smallest_view=[56, 48, 48]", "sampling.largest_view=[56, 48, 48]", "matching.every=0"]

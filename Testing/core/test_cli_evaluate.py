@@ -150,7 +150,7 @@ def test_training_scans_are_left_out(run: Run, tmp_path: Path) -> None:
         ([*EVALUATE, "--protocol", "match", "--split", "val"], "no scan of split 'val'"),
         ([*EVALUATE, "--protocol", "match", "--set", "most_scan=2"], "Unknown setting 'most_scan'"),
         ([*EVALUATE, "--protocol", "match", "--names", "none.json"], r"none\.json: cannot be read"),
-        ([*EVALUATE, "--protocol", "match", "--names", "list.json"], "no list of names"),
+        ([*EVALUATE, "--protocol", "match", "--names", "list.json"], "holds no names of values"),
         ([*EVALUATE[:-1], "taken", "--protocol", "match"], "taken exists already"),
         ([*EVALUATE, "--protocol", "match", "--model", "nobody"], "Unknown model"),
         (["evaluate", "--data", "one.jsonl", "-m", "rough", "-o", "r", "--protocol", "retrieval"], "of two patients"),

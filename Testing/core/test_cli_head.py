@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -14,9 +16,14 @@ from Testing.support.commands import Run, answer, runner
 from Testing.support.models import random_model
 from Testing.support.scans import phantom
 from Vox2VecCore.cli import console, head
+from Vox2VecCore.embedding import embed
 from Vox2VecCore.fewshot import postprocessing
+from Vox2VecCore.fewshot.classes import HeadClass
 from Vox2VecCore.fewshot.head import Head
-from Vox2VecCore.fewshot.scan_list import find_scans, own_share
+from Vox2VecCore.fewshot.scan_list import find_scans
+from Vox2VecCore.fewshot.segmenting import segment
+from Vox2VecCore.model import load_model
+from Vox2VecCore.processes import own_share
 from Vox2VecCore.slicer_segments import FileSegment, read_segments, write_segments
 from Vox2VecCore.volume import Volume
 from Vox2VecCore.volume_io import read_labels, read_volume, write_volume
@@ -175,6 +182,15 @@ def test_names_and_colours_come_from_segments_of_slicer(run: Run) -> None:
     assert found[1].background
     assert (found[LUNG].name, found[LUNG].colour, found[LUNG].terminology) == ("Lunge é", (0.1, 0.2, 0.3), "a~b")
 
+    # A file of names has the last word on what it says, and leaves the rest as it is.
+    named = {"2": "lung", "5": {"name": "liver", "colour": [0.5, 0, 1], "terminology": "c~d"}}
+    Path("names.json").write_text(json.dumps(named), encoding="utf-8")
+    pair = ("head", "train", "scan.nii.gz", "strokes.seg.nrrd", "--names", "names.json", "-o", "new.safetensors")
+    answer(run, *pair, "--base", "head.safetensors")
+    assert Head.load("new.safetensors").classes[1:] == (
+        HeadClass(LUNG, "lung", (0.1, 0.2, 0.3), "a~b"), HeadClass(BLOCK, "liver", (0.5, 0, 1), "c~d"),
+    )  # fmt: skip
+
 
 def test_bad_strokes_are_refused(run: Run) -> None:
     ct, good = read_volume("scan.nii.gz"), read_labels("strokes.nii.gz")
@@ -194,7 +210,11 @@ def test_bad_strokes_are_refused(run: Run) -> None:
     assert "no such file" in said("scan.nii.gz", "absent.nii.gz")
     assert "no such file" in said("absent.nii.gz", "strokes.nii.gz")
     assert "has no strokes" in said("scan.nii.gz")
-    for text in ("[", "[1]", '{"two": "liver"}', '{"2": 3}'):
+    for text in (
+        *("[", "[1]", '{"two": "liver"}', '{"2": 3}', '{"2": {"colour": [0, 0, 0]}}', '{"2": {"name": "a", "x": 1}}'),
+        *('{"2": {"name": "a", "colour": [0, 2, 0]}}', '{"2": {"name": "a", "colour": [0, 0]}}'),
+        '{"2": {"name": "a", "terminology": 1}}',
+    ):
         Path("names.json").write_text(text, encoding="utf-8")
         assert "names.json" in said("scan.nii.gz", "strokes.nii.gz", "--names", "names.json")
 
@@ -257,21 +277,76 @@ def test_a_folder_of_scans_goes_on_after_a_bad_one(run: Run) -> None:
 
 
 def test_processes_share_the_scans(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under srun, one after the other; whoever comes first, the table is in the order of the scans."""
     scans = three_scans(Path())
     (scans / "b.nii.gz").unlink()
-    for rank, (rank_name, count_name) in enumerate((("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))):
-        monkeypatch.setenv(rank_name, str(rank))
+    apply = ("head", "apply", scans, "--head", "head.safetensors", "--out", "out")
+    Path("out").mkdir()
+    Path("out/volumes.csv").write_text("scan,structure,ml\na,lung,9\na,gone,9\nz,lung,9\n", encoding="utf-8")
+    tables = []
+    for rank, rank_name, count_name in (("1", "SLURM_PROCID", "SLURM_NTASKS"), ("0", "RANK", "WORLD_SIZE")):
+        monkeypatch.setenv(rank_name, rank)
         monkeypatch.setenv(count_name, "2")
-        code, _, _ = run("head", "apply", scans, "--head", "head.safetensors", "--out", "out")
-        assert code == 0
+        assert run(*apply)[0] == 0
         monkeypatch.delenv(rank_name)
-    shares = [{row[0] for row in rows(Path(f"out/volumes_rank{rank}.csv"))[1:]} for rank in (0, 1)]
-    assert shares == [{"a"}, {"deep_c"}]
-    assert len(list(Path("out").glob("*.nii.gz"))) == 2
+        tables.append([row[:2] for row in rows(Path("out/volumes.csv"))[1:]])
+    structures = ("lung", "dense organ")
+    # The first process knows nothing better than an earlier run about the scans of the second.
+    assert tables[0] == [["a", "lung"], ["a", "gone"], *(["deep_c", name] for name in structures)]
+    assert tables[1] == [[scan, name] for scan in ("a", "deep_c") for name in structures]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.nii.gz", "deep_c.nii.gz", "volumes.csv"]
     monkeypatch.setenv("RANK", "2")
-    assert "RANK=2" in refused(run, "head", "apply", scans, "--head", "head.safetensors", "--out", "other")
+    assert "RANK=2" in refused(run, *apply[:-1], "other")
     monkeypatch.delenv("RANK")
     assert own_share().count == 1
+
+
+def test_a_bad_scan_of_one_process_does_not_stop_the_other(run: Run) -> None:
+    """torchrun stops all processes as soon as one fails, and the one with the bad scan is through long before."""
+    scans = three_scans(Path())
+    write_volume(phantom(seed=3), scans / "d.nii.gz")  # a, b (bad), d, deep_c: the second process has b and deep_c
+    (scans / "deep" / "c.nii.gz").write_bytes(b"no scan either")
+    root = str(Path(head.__file__).parents[2])
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+        *("-m", "Vox2VecCore.cli", "head", "apply", "scans", "--head", "head.safetensors", "--out", "out"),
+    ]
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if "scans failed" in line]
+    assert len(said) == 1 and said[0].endswith(
+        "Error: 2 of 4 scans failed, the others are done: scans/b.nii.gz, scans/deep/c.nii.gz."
+    )
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.nii.gz", "d.nii.gz", "volumes.csv"]
+    assert [row[0] for row in rows(Path("out/volumes.csv"))[1:]] == ["a", "a", "d", "d"]
+
+
+def test_strokes_of_the_scan_hold(run: Run) -> None:
+    """The same as in the library, and refused where they cannot mean anything."""
+    ct, array = read_volume("scan.nii.gz"), np.zeros(phantom().shape, np.int16)
+    array[20:26, 28, 12], array[4:7, 4, 4] = LUNG, BLOCK
+    write_volume(ct.with_array(array), "own.nii.gz")
+    apply = ("head", "apply", "scan.nii.gz", "--head", "head.safetensors", "--smallest", 0, "--keep", "all", "-o")
+    answer(run, *apply, "without.nii.gz")
+    answer(run, *apply, "with.nii.gz", "--strokes", "own.nii.gz")
+    without, found = (read_labels(f"{name}.nii.gz").array for name in ("without", "with"))
+    assert (found[array > 0] == array[array > 0]).all() and (without[array > 0] != array[array > 0]).any()
+    pyramid = embed(ct, load_model("vox2vec-small"), cache=False)
+    processing = postprocessing.PostProcessing(keep="all", smallest_mm3=0)
+    expected = segment(
+        pyramid, Head.load("head.safetensors"), volume=ct, strokes=ct.with_array(array), processing=processing
+    )
+    np.testing.assert_array_equal(found, expected.labels.array)
+
+    write_volume(ct.with_array(np.where(array == LUNG, 9, array)), "unknown.nii.gz")
+    said = refused(run, *apply, "new.nii.gz", "--strokes", "unknown.nii.gz")
+    assert "strokes of the value 9, but the head was trained on 1 (Background), 2 (lung)" in said
+    write_volume(phantom(seed=1), "other.nii.gz")
+    both = ("head", "apply", "scan.nii.gz", "other.nii.gz", "--head", "head.safetensors", "-o", "out")
+    assert "but there are 2; give that one alone" in refused(run, *both, "--strokes", "own.nii.gz")
+    write_volume(ct.with_array(array * 0), "empty.nii.gz")
+    assert "holds no strokes" in refused(run, *apply, "new.nii.gz", "--strokes", "empty.nii.gz")
 
 
 def test_a_manifest_lists_scans(run: Run) -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from Testing.core.test_pretraining_loop import make_scan, tiny
 from Vox2VecCore.config import ModelConfig
 from Vox2VecCore.network import EmbeddingNetwork
-from Vox2VecCore.pretraining.batches import Batches, Share
+from Vox2VecCore.pretraining.batches import Batches
 from Vox2VecCore.pretraining.correspondence import (
     Candidates,
     Matches,
@@ -24,6 +24,7 @@ from Vox2VecCore.pretraining.export import model_config
 from Vox2VecCore.pretraining.manifest import ScanEntry
 from Vox2VecCore.pretraining.objective import Objective
 from Vox2VecCore.pretraining.prepare import PreparedScan, prepare_scans
+from Vox2VecCore.processes import Share
 
 STRETCH = np.diag([1.15, 0.9, 1.1]).astype(np.float32)
 SHIFT = np.array([12.0, -8.0, 40.0], np.float32)

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from Vox2VecCore.cli.console import complain, facts, progress, report
 from Vox2VecCore.cli.options import DEFAULT_MODEL, DeviceOption, EngineOption, JsonOption, ModelOption
-from Vox2VecCore.errors import Vox2VecError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -64,6 +63,7 @@ def evaluate(
     """
     from Vox2VecCore.evaluation.protocols import evaluate as run
     from Vox2VecCore.evaluation.request import EvaluationRequest, select_scans
+    from Vox2VecCore.fewshot.stroke_files import read_names
     from Vox2VecCore.model import load_model
 
     request = EvaluationRequest(
@@ -71,7 +71,7 @@ def evaluate(
         entries=select_scans(data, split, root),
         protocols=list(dict.fromkeys(protocol)),
         out=out,
-        names=_names(names),
+        names={} if names is None else {value: each.name for value, each in read_names(names).items()},
         config=config,
         overrides=change,
         seed=seed,
@@ -98,16 +98,3 @@ def evaluate(
         return Group(*parts, facts({"Report": out}))
 
     report({"report": str(out), **found.as_dict()}, as_json, human)
-
-
-def _names(path: Path | None) -> dict[int, str]:
-    import json
-
-    if path is None:
-        return {}
-    try:
-        return {int(value): str(name) for value, name in json.loads(path.read_text(encoding="utf-8")).items()}
-    except OSError as error:
-        raise Vox2VecError(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, AttributeError) as error:
-        raise Vox2VecError(f'{path}: is no list of names; write JSON such as {{"1": "spleen"}}.') from error

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from Vox2VecCore.fewshot.postprocessing import PostProcessing
     from Vox2VecCore.fewshot.results import Results, VolumeTable
     from Vox2VecCore.fewshot.scan_list import Scan
+    from Vox2VecCore.volume import Volume
 
 # Repeated from fewshot, so that --help waits for nothing; a test holds them together.
 Method = Literal["auto", "prototype", "ridge", "logistic", "mlp"]
@@ -59,7 +60,12 @@ def train(
         int, typer.Option("--background", min=1, help='Value of strokes that say "not a structure".')
     ] = 1,
     names: Annotated[
-        Path | None, typer.Option("--names", metavar="FILE", help='Names of the values, JSON: {"2": "liver"}.')
+        Path | None,
+        typer.Option(
+            "--names",
+            metavar="FILE",
+            help='Names of the values, JSON: {"2": "liver"}; or {"2": {"name": "liver", "colour": [0.9, 0.3, 0.3]}}.',
+        ),
     ] = None,
     base: Annotated[
         Path | None, typer.Option("--base", metavar="HEAD", help="A head whose strokes count, too.")
@@ -84,8 +90,11 @@ def train(
     Strokes: 0 is unlabelled, the background value says "not a structure", every other value is a structure. A few
     lines in each structure and around it are enough.
     """
+    import numpy as np
+
+    from Vox2VecCore.fewshot.examples import check_teachable
     from Vox2VecCore.fewshot.head import SUFFIX, Head
-    from Vox2VecCore.fewshot.stroke_files import on_grid_of, read_names, read_strokes
+    from Vox2VecCore.fewshot.stroke_files import read_names, read_strokes
     from Vox2VecCore.fewshot.training import train_head
 
     if len(pairs) % 2:
@@ -95,18 +104,17 @@ def train(
     called = {} if names is None else read_names(names)
     before = None if base is None else Head.load(base)
     strokes = [read_strokes(path, background) for path in pairs[1::2]]
-    _check_classes([each for each, _ in strokes], background, before)
+    if before is None:  # said before the long work
+        check_teachable(np.concatenate([each.array[each.array != 0] for each, _ in strokes]), background)
     setup = _prepare_for(before, model, device, engine, precision)
     examples, volumes = [], []
     for path, (painted, _) in zip(pairs[::2], strokes, strict=True):
         ct = read_scan(path)
-        painted, note = on_grid_of(ct, painted)
-        if note is not None:
-            complain("Note", note)
+        painted = _brought_to(ct, painted)
         examples.append((embed_scan(ct, setup, cache=cache, label=path.name).pyramid, painted))
         volumes.append(ct)
     uses_ct = intensity if before is None else before.needs_ct
-    described = {each.value: each for _, classes in strokes for each in classes if each.value not in called}
+    described = {each.value: each for _, classes in strokes for each in classes}
     with progress() as bar:
         head = train_head(
             examples,
@@ -169,6 +177,12 @@ def apply(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="FILE", help="More scans, from vox2vec manifest.")
     ] = None,
+    strokes: Annotated[
+        Path | None,
+        typer.Option(
+            "--strokes", metavar="FILE", help="Strokes in the one scan: they hold, and speak for what is around them."
+        ),
+    ] = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of every structure, too.")
     ] = False,
@@ -182,7 +196,10 @@ def apply(
         bool, typer.Option("--resume", help="Leave scans out whose label map is there and newer than the head.")
     ] = False,
     keep: Annotated[
-        Keep, typer.Option("--keep", help="Of a structure's parts: all, or the largest only; touching is all here.")
+        Keep,
+        typer.Option(
+            "--keep", help="Of a structure's parts: those touching its strokes (all without), the largest, or all."
+        ),
     ] = "touching",
     smallest: Annotated[
         float, typer.Option("--smallest", min=0, metavar="MM3", help="Parts smaller than this are dropped.")
@@ -199,38 +216,44 @@ def apply(
     """Segment scans: a label map on each scan's own grid, and volumes in ml.
 
     One bad scan does not stop the others; it is named at the end, and the exit code is 2. Under torchrun or srun the
-    processes share the scans.
+    processes share the scans, and the table of volumes. Most exact is a scan with strokes of its own.
     """
     from Vox2VecCore.fewshot.head import Head
     from Vox2VecCore.fewshot.postprocessing import PostProcessing
-    from Vox2VecCore.fewshot.results import Results, VolumeTable, is_file_name, make_folder, table_path
-    from Vox2VecCore.fewshot.scan_list import find_scans, own_share
+    from Vox2VecCore.fewshot.results import TABLE, Results, VolumeTable, is_file_name, make_folder
+    from Vox2VecCore.fewshot.scan_list import find_scans
+    from Vox2VecCore.fewshot.stroke_files import read_known_strokes
+    from Vox2VecCore.processes import from_all, own_share
 
     one_file = is_file_name(out)
     scans = find_scans(cts or [], data, None if one_file else out)
     share = own_share()
     if one_file and len(scans) > 1:
         raise HeadError(f"{out}: is one file, but there are {len(scans)} scans; give a folder.")
+    if strokes is not None and len(scans) > 1:
+        raise HeadError(f"{strokes}: strokes are painted in one scan, but there are {len(scans)}; give that one alone.")
     head = Head.load(head_file)
+    painted = None if strokes is None else read_known_strokes(strokes, head.classes)
     setup = _prepare_for(head, model, device, engine, precision)
     processing = PostProcessing(keep=keep, follow_edges=edges, smallest_mm3=smallest, fill_holes=holes)
+    own = share.of(scans)
+    made_of = [head_file] if strokes is None else [head_file, strokes]
     if one_file:
-        check_output(out, (out.suffix,), *(scan.path for scan in scans), head_file)
+        check_output(out, (out.suffix,), *(scan.path for scan in scans), *made_of)
         table = None
     else:
         make_folder(out)
         _check_apart(scans, out)
-        table = VolumeTable(table_path(out, share), head.structures)
-    own = share.of(scans)
+        table = VolumeTable(out / TABLE, head.structures, *([scan.name for scan in some] for some in (scans, own)))
     if share.count > 1:
         tell(f"Process {share.rank + 1} of {share.count}: {len(own)} of {len(scans)} scans.")
-    job = _Job(head, setup, processing, probabilities, cache, table)
+    job = _Job(head, setup, processing, probabilities, cache, table, painted)
     done: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     for n, scan in enumerate(own, start=1):
         results = Results(out if one_file else out / f"{scan.name}.{file_format}")
         try:
-            found = job.take_up(scan, results) if resume and results.done_since(head_file) else None
+            found = job.take_up(scan, results) if resume and results.done_since(*made_of) else None
             done.append(found or job.segment(scan, results, _label(scan, n, len(own))))
         except Cancelled:
             raise
@@ -244,10 +267,12 @@ def apply(
             tell(_progress_line(done[-1], n, len(own)))
     result = {"head": str(head_file), **setup.as_dict(), "scans": done, "failed": failed}
     report(result, as_json, lambda: _shown(done, None if table is None else table.path))
-    if failed:
-        names = ", ".join(each["scan"] for each in failed)
-        complain("Error", f"{len(failed)} of {len(own)} scans failed, the others are done: {names}.")
-    return FAILED if failed else 0
+    everywhere = from_all(failed, share)
+    missing = [each["scan"] for part in everywhere or [failed] for each in part]
+    if missing and (everywhere is None or share.rank == 0):
+        count = len(own) if everywhere is None else len(scans)
+        complain("Error", f"{len(missing)} of {count} scans failed, the others are done: {', '.join(missing)}.")
+    return FAILED if missing else 0
 
 
 class _Job:
@@ -261,9 +286,10 @@ class _Job:
         probabilities: bool,
         cache: bool,
         table: "VolumeTable | None",
+        strokes: "Volume | None",
     ) -> None:
         self._head, self._setup, self._processing = head, setup, processing
-        self._probabilities, self._cache, self._table = probabilities, cache, table
+        self._probabilities, self._cache, self._table, self._strokes = probabilities, cache, table, strokes
 
     def segment(self, scan: "Scan", results: "Results", label: str) -> dict[str, Any]:
         """Segment a scan, write its files, and say what was found."""
@@ -272,9 +298,12 @@ class _Job:
         start = time.perf_counter()
         results.check(scan.path)
         volume = read_scan(scan.path)
+        strokes = None if self._strokes is None else _brought_to(volume, self._strokes)
         pyramid = embed_scan(volume, self._setup, cache=self._cache, label=label).pyramid
         with progress(label) as bar:
-            found = segment(pyramid, self._head, volume=volume, processing=self._processing, progress=bar)
+            found = segment(
+                pyramid, self._head, volume=volume, strokes=strokes, processing=self._processing, progress=bar
+            )
         results.write(found, scan.path, probabilities=self._probabilities)
         return self._noted(scan, results, found.volumes_ml(), round(time.perf_counter() - start, 3))
 
@@ -316,14 +345,14 @@ def _prepare_for(head: "Head | None", model: str | None, device: Any, engine: An
     return setup
 
 
-def _check_classes(strokes: Sequence[Any], background: int, base: "Head | None") -> None:
-    """Say before the long work that there is nothing to tell apart."""
-    import numpy as np
+def _brought_to(ct: "Volume", strokes: "Volume") -> "Volume":
+    """Strokes on a scan's own grid, with a note if they were on another one."""
+    from Vox2VecCore.fewshot.stroke_files import on_grid_of
 
-    values = {int(value) for each in strokes for value in np.unique(each.array)} - {0}
-    if base is None and len(values) < 2:
-        missing = "in a structure" if values == {background} else f"of the background (value {background})"
-        raise HeadError(f"{strokes[0].name}: there are strokes of one class only; add some {missing}.")
+    strokes, note = on_grid_of(ct, strokes)
+    if note is not None:
+        complain("Note", note)
+    return strokes
 
 
 def _check_apart(scans: Sequence["Scan"], out: Path) -> None:

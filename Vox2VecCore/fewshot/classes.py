@@ -1,7 +1,7 @@
 """The classes of a head: what a stroke's value stands for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from Vox2VecCore.errors import HeadError
 
@@ -39,28 +39,43 @@ class HeadClass:
     background: bool = False
 
 
+@dataclass(frozen=True)
+class ClassNote:
+    """What is said about a class; ``None`` and nothing leave colour and terminology as they are."""
+
+    name: str
+    colour: tuple[float, float, float] | None = None
+    terminology: str = ""
+
+    def on(self, each: HeadClass) -> HeadClass:
+        """The class with what this says about it."""
+        terminology = self.terminology or each.terminology
+        return replace(each, name=self.name, colour=self.colour or each.colour, terminology=terminology)
+
+
 def classes_of(
     values: Sequence[int],
     background: int = BACKGROUND,
-    names: Mapping[int, str] | None = None,
+    names: Mapping[int, str | ClassNote] | None = None,
     given: Sequence[HeadClass] = (),
 ) -> tuple[HeadClass, ...]:
     """Classes for the values that occur in strokes, in ascending order.
 
     :param background: value of strokes that say "not a structure".
-    :param names: of values; others are called "Structure 2" and so on.
-    :param given: classes that are known already; each is taken for its value, whatever ``names`` says.
+    :param names: of values, perhaps with colour and terminology; others are called "Structure 2" and so on.
+    :param given: classes that are known already; ``names`` has the last word.
     :raises HeadError: if a value is negative.
     """
     if any(value < 0 for value in values):
         raise HeadError(f"Strokes have the value {min(values)}; values count from 1, and 0 is unlabelled.")
     known = {each.value: each for each in given}
-    names = names or {}
-    found = []
-    for n, value in enumerate(sorted(set(values) - {background})):
-        made = HeadClass(value, names.get(value, f"Structure {value}"), COLOURS[n % len(COLOURS)])
-        found.append(known.get(value, made))
+    found = [
+        known.get(value, HeadClass(value, f"Structure {value}", COLOURS[n % len(COLOURS)]))
+        for n, value in enumerate(sorted(set(values) - {background}))
+    ]
     if background in values:
-        made = HeadClass(background, names.get(background, "Background"), BACKGROUND_COLOUR, background=True)
-        found.append(known.get(background, made))
-    return tuple(sorted(found, key=lambda each: each.value))
+        nothing = HeadClass(background, "Background", BACKGROUND_COLOUR, background=True)
+        found.append(known.get(background, nothing))
+    notes = {value: ClassNote(each) if isinstance(each, str) else each for value, each in (names or {}).items()}
+    named = [notes[each.value].on(each) if each.value in notes else each for each in found]
+    return tuple(sorted(named, key=lambda each: each.value))

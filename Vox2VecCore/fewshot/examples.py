@@ -158,12 +158,13 @@ def joined(parts: Sequence[Examples]) -> Examples:
     )
 
 
-def check_teachable(examples: Examples, background: int) -> None:
+def check_teachable(values: NDArray[np.integer], background: int) -> None:
     """Whether a head can be learnt at all.
 
+    :param values: of classes that strokes have; each any number of times.
     :raises HeadError: if there is no structure, or nothing to tell it from.
     """
-    found = sorted(set(examples.values[examples.labelled].tolist()))
+    found = np.unique(values).tolist()
     if found == [background]:
         raise HeadError("There are strokes of the background only; paint at least one in a structure.")
     if len(found) < 2:

@@ -14,9 +14,8 @@ from Vox2VecCore.dicom_segments import SUFFIX as DICOM_SUFFIX
 from Vox2VecCore.dicom_segments import check_source, segment_volumes_ml, write_dicom_segments
 from Vox2VecCore.errors import HeadError, VolumeError
 from Vox2VecCore.fewshot.classes import HeadClass
-from Vox2VecCore.fewshot.scan_list import Share
 from Vox2VecCore.fewshot.segmenting import Segmentation, volumes_ml
-from Vox2VecCore.paths import replace_file
+from Vox2VecCore.paths import alone, replace_file
 from Vox2VecCore.slicer_segments import SUFFIX, FileSegment, write_segments
 from Vox2VecCore.volume import Volume
 from Vox2VecCore.volume_io import WRITABLE, read_labels, write_volume
@@ -41,10 +40,10 @@ class Results:
         suffix = next(each for each in SUFFIXES if self.labels.name.endswith(each))
         return self.labels.with_name(f"{self.labels.name.removesuffix(suffix)}_probability_{value}.nii.gz")
 
-    def done_since(self, head: Path) -> bool:
-        """Whether the label map is there and was made after the head."""
+    def done_since(self, *sources: Path) -> bool:
+        """Whether the label map is there and was made after the head and whatever else it is made with."""
         try:
-            return self.labels.stat().st_mtime >= head.stat().st_mtime
+            return self.labels.stat().st_mtime >= max(each.stat().st_mtime for each in sources)
         except FileNotFoundError:
             return False
 
@@ -97,35 +96,54 @@ class Results:
 class VolumeTable:
     """A table of scan, structure and millilitres that is complete on disk after every scan.
 
+    Several processes write one table: each puts in its own scans and leaves those of the others.
+
     :param path: rewritten at once.
     :param structures: of the head.
+    :param scans: names of all scans of the run, in the table's order; ``own`` are this process's.
+    :raises HeadError: if the table cannot be written.
     """
 
-    def __init__(self, path: Path, structures: Sequence[HeadClass]) -> None:
+    def __init__(self, path: Path, structures: Sequence[HeadClass], scans: Sequence[str], own: Sequence[str]) -> None:
         self.path = path
         self._structures = structures
-        self._rows: list[tuple[str, str, str]] = []
+        self._order = {name: n for n, name in enumerate(scans)}
+        self._others = set(scans) - set(own)
+        self._rows: list[list[str]] = []
+        if self._others and path.exists():  # without what an earlier run said about own scans
+            self._write()
 
     def add(self, scan: str, volumes_ml: Mapping[int, float]) -> None:
         """Add a scan.
 
         :raises HeadError: if the table cannot be written.
         """
-        self._rows += [(scan, each.name, f"{volumes_ml[each.value]:.3f}") for each in self._structures]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(self._rows)
+        self._rows += [[scan, each.name, f"{volumes_ml[each.value]:.3f}"] for each in self._structures]
+        self._write()
+
+    def _write(self) -> None:
         try:
-            with replace_file(self.path) as temporary:
-                temporary.write_text(text.getvalue(), encoding="utf-8")
+            with alone(self.path):
+                others = [row for row in _rows_of(self.path) if row[0] in self._others]
+                rows = sorted(self._rows + others, key=lambda row: self._order[row[0]])
+                text = io.StringIO()
+                writer = csv.writer(text, lineterminator="\n")
+                writer.writerow(COLUMNS)
+                writer.writerows(rows)
+                with replace_file(self.path) as temporary:
+                    temporary.write_text(text.getvalue(), encoding="utf-8")
         except OSError as error:
             raise HeadError(f"{self.path}: cannot be written ({error.strerror}); check space and rights.") from error
 
 
-def table_path(folder: Path, share: Share) -> Path:
-    """``volumes.csv``, or one for each of several processes."""
-    return folder / (TABLE if share.count == 1 else f"volumes_rank{share.rank}.csv")
+def _rows_of(table: Path) -> list[list[str]]:
+    """Rows of a table that may not be there."""
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+    except (FileNotFoundError, UnicodeDecodeError, csv.Error):
+        return []
+    return [row for row in rows[1:] if len(row) == len(COLUMNS)] if rows[:1] == [list(COLUMNS)] else []
 
 
 def is_file_name(path: Path) -> bool:

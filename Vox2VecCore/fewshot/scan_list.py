@@ -1,6 +1,5 @@
-"""The scans that a head is applied to, and which of them are this process's."""
+"""The scans that a head is applied to."""
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,41 +23,6 @@ class Scan:
 
     name: str
     path: Path
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of the work is this process's: number ``rank`` of ``count``."""
-
-    rank: int = 0
-    count: int = 1
-
-    def of(self, scans: Sequence[Scan]) -> list[Scan]:
-        """Every ``count``-th scan, so that each is taken by exactly one process."""
-        return list(scans[self.rank :: self.count])
-
-
-def own_share() -> Share:
-    """As ``torchrun`` or SLURM's ``srun`` say; all of the work without them.
-
-    :raises HeadError: if what they say makes no sense.
-    """
-    environment = os.environ
-    for rank, counts in (("RANK", ("WORLD_SIZE",)), ("SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"))):
-        count = next((name for name in counts if name in environment), None)
-        if rank not in environment or count is None:
-            continue
-        try:
-            share = Share(int(environment[rank]), int(environment[count]))
-        except ValueError:
-            share = Share(0, 0)
-        if not 0 <= share.rank < share.count:
-            raise HeadError(
-                f"{rank}={environment[rank]} and {count}={environment[count]} name no part of the work; unset them, "
-                "or start with torchrun or srun."
-            )
-        return share
-    return Share()
 
 
 def find_scans(paths: Sequence[Path], manifest: Path | None = None, without: Path | None = None) -> list[Scan]:

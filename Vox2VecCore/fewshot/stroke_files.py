@@ -1,13 +1,14 @@
 """Strokes from files: label maps on any grid, their names and colours."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from Vox2VecCore.errors import HeadError
-from Vox2VecCore.fewshot.classes import UNLABELLED, HeadClass
+from Vox2VecCore.fewshot.classes import UNLABELLED, ClassNote, HeadClass
 from Vox2VecCore.resampling import resample_nearest
 from Vox2VecCore.slicer_segments import read_segments
 from Vox2VecCore.volume import Volume
@@ -32,6 +33,20 @@ def read_strokes(path: Path, background: int) -> tuple[Volume, list[HeadClass]]:
         if each.value > UNLABELLED
     ]
     return strokes, classes
+
+
+def read_known_strokes(path: Path, known: Sequence[HeadClass]) -> Volume:
+    """Strokes of classes that a head has.
+
+    :raises VolumeError: as :func:`read_strokes`.
+    :raises HeadError: if it holds no strokes, or some of a class that is not known.
+    """
+    strokes, _ = read_strokes(path, UNLABELLED)
+    unknown = set(np.unique(strokes.array).tolist()) - {UNLABELLED, *(each.value for each in known)}
+    if unknown:
+        names = ", ".join(f"{each.value} ({each.name})" for each in known)
+        raise HeadError(f"{path}: has strokes of the value {min(unknown)}, but the head was trained on {names}.")
+    return strokes
 
 
 def on_grid_of(ct: Volume, strokes: Volume) -> tuple[Volume, str | None]:
@@ -59,12 +74,15 @@ def on_grid_of(ct: Volume, strokes: Volume) -> tuple[Volume, str | None]:
     return Volume(array, ct.affine, strokes.name), note
 
 
-def read_names(path: Path) -> dict[int, str]:
-    """Names of values from a JSON file such as ``{"2": "liver"}``.
+def read_names(path: Path) -> dict[int, ClassNote]:
+    """Names of values from a JSON file, and colours and terminology where it has some.
+
+    ``{"2": "liver", "3": {"name": "spleen", "colour": [0.6, 0.4, 0.4], "terminology": "..."}}``; terminology as Slicer
+    writes it into segments.
 
     :raises HeadError: if it is something else.
     """
-    example = 'write such as {"2": "liver", "3": "spleen"}'
+    example = 'write such as {"2": "liver", "3": {"name": "spleen", "colour": [0.6, 0.4, 0.4]}}'
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -73,12 +91,30 @@ def read_names(path: Path) -> dict[int, str]:
         raise HeadError(f"{path}: is not JSON ({error}); {example}.") from error
     if not isinstance(found, Mapping):
         raise HeadError(f"{path}: holds no names of values; {example}.")
-    names: dict[int, str] = {}
-    for key, name in found.items():
-        if not key.strip().isdecimal() or int(key) < 1 or not isinstance(name, str) or not name.strip():
-            raise HeadError(f"{path}: {json.dumps(key)}: {json.dumps(name)} is not a value and its name; {example}.")
-        names[int(key)] = name.strip()
+    names: dict[int, ClassNote] = {}
+    for key, described in found.items():
+        note = _note({"name": described} if isinstance(described, str) else described)
+        if not key.strip().isdecimal() or int(key) < 1 or note is None:
+            raise HeadError(
+                f"{path}: {json.dumps(key)}: {json.dumps(described)} is not a value and its name; {example}."
+            )
+        names[int(key)] = note
     return names
+
+
+def _note(described: Any) -> ClassNote | None:
+    """``None`` if it says something else than a name, three parts of a colour from 0 to 1, and terminology."""
+    if not isinstance(described, Mapping) or not set(described) <= {"name", "colour", "terminology"}:
+        return None
+    name, colour, terminology = (described.get(key) for key in ("name", "colour", "terminology"))
+    if not isinstance(name, str) or not name.strip() or not isinstance(terminology or "", str):
+        return None
+    if colour is None:
+        return ClassNote(name.strip(), None, terminology or "")
+    numbers = isinstance(colour, list) and all(type(part) in (int, float) and 0 <= part <= 1 for part in colour)
+    if not numbers or len(colour) != 3:
+        return None
+    return ClassNote(name.strip(), (float(colour[0]), float(colour[1]), float(colour[2])), terminology or "")
 
 
 def _corners_apart_mm(a: Volume, b: Volume) -> float:

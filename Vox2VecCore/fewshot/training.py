@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from Vox2VecCore.errors import HeadError, ModelError
-from Vox2VecCore.fewshot.classes import BACKGROUND, HeadClass, classes_of
+from Vox2VecCore.fewshot.classes import BACKGROUND, ClassNote, HeadClass, classes_of
 from Vox2VecCore.fewshot.examples import Examples, check_teachable, examples_from, joined
 from Vox2VecCore.fewshot.fitting import fit
 from Vox2VecCore.fewshot.head import Head
@@ -22,7 +22,7 @@ def train_head(
     volumes: Sequence[Volume] | None = None,
     classes: Sequence[HeadClass] = (),
     background: int = BACKGROUND,
-    names: Mapping[int, str] | None = None,
+    names: Mapping[int, str | ClassNote] | None = None,
     base: Head | None = None,
     progress: Progress | None = None,
 ) -> Head:
@@ -34,7 +34,7 @@ def train_head(
     :param volumes: the scans themselves, in order: the head then reads the CT's intensities, too, and needs the CT
         wherever it is applied.
     :param classes: names, colours and terminology of values.
-    :param names: of values, for those that ``classes`` does not hold.
+    :param names: of values, perhaps with colour and terminology; they have the last word.
     :param base: a head whose examples count, too.
     :return: the head; ``note`` says why the method was taken.
     :raises HeadError: if strokes are missing, of one class only, or all outside the body, or volumes are missing.
@@ -65,7 +65,7 @@ def head_from(
     method: str,
     classes: Sequence[HeadClass] = (),
     background: int = BACKGROUND,
-    names: Mapping[int, str] | None = None,
+    names: Mapping[int, str | ClassNote] | None = None,
     base: Head | None = None,
     *,
     last: Head | None = None,
@@ -83,7 +83,7 @@ def head_from(
         parts = [base.examples, *parts]
         classes = [*{each.value: each for each in (*base.classes, *classes)}.values()]
     together = joined(parts)
-    check_teachable(together, background)
+    check_teachable(together.values[together.labelled], background)
     same = last is not None and last.method == "logistic" and last.examples.has_intensity == together.has_intensity
     start = last.maps if same and last is not None else None
     found = fit(together, method, background, start=start, calibrate=calibrate, check=progress.check)

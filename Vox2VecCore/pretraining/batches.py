@@ -1,7 +1,6 @@
 """What one step of training sees: pairs of views of several patients, and the voxels that correspond."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.intensity import augment
 from Vox2VecCore.pretraining.prepare import PreparedScan
 from Vox2VecCore.pretraining.views import partners, random_view
+from Vox2VecCore.processes import Share
 from Vox2VecCore.shapes import Triple
 
 MOST_TRIES = 50
@@ -44,14 +44,6 @@ class ViewPair(NamedTuple):
     scan: str
     matches: Tensor
     matched_mm: Tensor
-
-
-@dataclass(frozen=True)
-class Share:
-    """The part of every step that is one process's."""
-
-    rank: int = 0
-    processes: int = 1
 
 
 class Batches(Dataset[list[ViewPair]]):
@@ -90,7 +82,7 @@ class Batches(Dataset[list[ViewPair]]):
         sampling = self.config.sampling
         rng = np.random.default_rng([self.config.seed, number])
         shape = self._random_shape(rng)
-        patients = sampling.patients * self.share.processes
+        patients = sampling.patients * self.share.count
         enough = len(self.subjects) >= patients
         subjects = rng.choice(len(self.subjects), patients, replace=not enough, p=self.weights)
         first = self.share.rank * sampling.patients

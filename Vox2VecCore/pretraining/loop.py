@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from Vox2VecCore.errors import Cancelled, MissingExtraError
 from Vox2VecCore.network import EmbeddingNetwork
-from Vox2VecCore.pretraining.batches import Batches, Share, ViewPair
+from Vox2VecCore.pretraining.batches import Batches, ViewPair
 from Vox2VecCore.pretraining.checkpoint import load_newest_checkpoint, save_checkpoint
 from Vox2VecCore.pretraining.config import Optimisation, PretrainConfig
 from Vox2VecCore.pretraining.correspondence import Matches, load_matches, mine_matches, save_matches
@@ -30,6 +30,7 @@ from Vox2VecCore.pretraining.prepare import PreparedScan, Skipped
 from Vox2VecCore.pretraining.probe import Probe
 from Vox2VecCore.pretraining.run_directory import claim
 from Vox2VecCore.pretraining.stages import STAGES, begin_with, last_matches
+from Vox2VecCore.processes import Share
 from Vox2VecCore.progress import Progress
 
 COLUMNS = [
