@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 DATA := .data
 DEMO_CT := $(DATA)/demo_ct.nii.gz
 CT ?= $(DEMO_CT)
@@ -33,11 +34,12 @@ paper: $(READY)
 view: $(READY) $(if $(filter $(DEMO_CT),$(CT)),$(DEMO_CT))
 	$(BIN)/vox2vec view "$(CT)"
 
-# Slicer's singletons and the off-screen views keep to one process of their own.
+# Two processes of one thread each. Slicer's singletons, the off-screen views and Qt do not share one with other layers.
 test: $(READY) $(DEMO_CT)
-	$(BIN)/python -m pytest Testing/core Testing/extension
-	$(BIN)/python -m pytest Testing/mrml Testing/pixels
-	$(BIN)/python -m pytest Testing/module
+	$(PYTEST) Testing/core Testing/extension
+	$(PYTEST) Testing/mrml
+	$(PYTEST) Testing/pixels
+	$(PYTEST) Testing/module
 
 # The viewer in a real browser: needs Chromium (Debian and Ubuntu: apt-get install chromium).
 browser-test: $(READY) $(DEMO_CT)
