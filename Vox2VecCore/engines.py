@@ -1,10 +1,12 @@
 """What runs the network on one tile: PyTorch on a GPU or CPU, OpenVINO on a CPU."""
 
+import importlib
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -103,9 +105,23 @@ def _openvino_core() -> "openvino.Core":
     When a second core is there by then, the thread is left with a freed stack, and the next signal overwrites
     whatever memory has taken its place (seen with OpenVINO 2026.4).
     """
-    import openvino
+    return openvino_module().Core()
 
-    return openvino.Core()
+
+def openvino_module() -> Any:
+    """OpenVINO, without the package by which it reports to the network that it was imported.
+
+    :raises ImportError: if it is not installed.
+    """
+    name = "openvino_telemetry"
+    known = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # OpenVINO has a stand-in for when it cannot be imported
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        sys.modules.pop(name, None)
+        if known is not None:
+            sys.modules[name] = known
 
 
 class TorchEngine:
@@ -175,7 +191,7 @@ class OpenVINOEngine:
 
     def __init__(self, module: nn.Module, half: bool = False) -> None:
         try:
-            import openvino
+            openvino = openvino_module()
             from openvino.frontend import FrontEndManager
             from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
         except ImportError as error:
