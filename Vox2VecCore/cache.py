@@ -61,10 +61,19 @@ class PyramidCache:
         return digest.hexdigest()
 
     def find(self, key: str) -> FeaturePyramid | None:
-        """The pyramid of a key; a damaged one is removed and not found."""
+        """The pyramid of a key; a damaged one is removed and not found.
+
+        :raises CacheError: if the folder may not be read.
+        """
         folder = self.folder / key
-        if not folder.is_dir():
-            return None
+        try:
+            if not folder.is_dir():
+                return None
+        except OSError as error:
+            raise CacheError(
+                f"The embedding cache {self.folder} cannot be read ({error.strerror or error}): check its rights, or "
+                "set VOX2VEC_CACHE_DIR to another folder."
+            ) from error
         try:
             pyramid = open_pyramid(folder)
         except CacheError:

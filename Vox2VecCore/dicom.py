@@ -6,6 +6,7 @@ are cut to its type. So slices are read one by one here, and the geometry comes 
 """
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,6 +29,10 @@ GAP = 1.5
 """Neighbours this many times further apart than most are taken as a missing slice."""
 
 
+class SeriesWarning(UserWarning):
+    """A folder holds several CT series, and nobody said which one is meant."""
+
+
 def list_dicom_series(folder: str | os.PathLike[str]) -> list[DicomSeries]:
     """All image series in a folder and the folders below, largest first; empty when there are none.
 
@@ -46,6 +51,7 @@ def read_dicom(path: Path, series_uid: str | None = None) -> StoredScan:
     :param series_uid: which series; without it the CT series with most slices.
     :raises VolumeError: if there is no such series, or its slices do not make one regular volume: one is missing,
         damaged, or there twice, they are unevenly spaced, or differ in size, spacing or orientation.
+    :warns SeriesWarning: if there are several CT series and none was chosen.
     """
     slices, affine = _series_slices(path, series_uid)
     columns, rows, _ = slices[0].size
@@ -91,10 +97,13 @@ def _choose_series(folder: DicomFolder, path: Path, series_uid: str | None) -> s
         if series_uid not in folder.slices:
             raise VolumeError(f"{path}: no series {series_uid} here; there are: {known}.")
         return series_uid
-    for series in found:
-        if series.modality == "CT":
-            return series.uid
-    raise VolumeError(f"{path}: no CT series; choose one by its UID: {known}.")
+    ct = [series for series in found if series.modality == "CT"]
+    if not ct:
+        raise VolumeError(f"{path}: no CT series; choose one by its UID: {known}.")
+    if len(ct) > 1:
+        message = f"{path}: the largest CT series, {ct[0].uid}, is taken; choose another by its UID: {known}."
+        warnings.warn(message, SeriesWarning, stacklevel=2)
+    return ct[0].uid
 
 
 def _check_alike(slices: Sequence[SliceHeader], where: str) -> None:

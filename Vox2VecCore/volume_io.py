@@ -56,6 +56,7 @@ def read_volume(path: str | os.PathLike[str], *, frame: int | None = None, serie
     :raises VolumeError: if the file is missing, unreadable, damaged, not what its name says, or not one 3D volume of
         finite values; or if a DICOM series is not complete and regular.
     :warns GeometryWarning: if the file does not say how the scan lies in the patient.
+    :warns SeriesWarning: if a folder holds several CT series and ``series_uid`` does not choose one.
     """
     return _read(Path(path), frame, series_uid, as_intensities)
 

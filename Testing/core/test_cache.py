@@ -246,9 +246,17 @@ def test_a_folder_that_is_really_read_only(model: Model, cache: PyramidCache) ->
         assert all(np.array_equal(a, b.unit) for a, b in zip(levels, again.levels, strict=True))
         with pytest.raises(CacheError, match=r"cannot be written \(Permission denied\).*VOX2VEC_CACHE_DIR"):
             embed(phantom(seed=8), model)
+        if root:
+            os.seteuid(0)
+        cache.folder.parent.chmod(0o600)
+        if root:
+            os.seteuid(65534)
+        with pytest.raises(CacheError, match=r"cannot be read \(Permission denied\)"):
+            embed(phantom(), model)
     finally:
         if root:
             os.seteuid(0)
+        cache.folder.parent.chmod(0o755)
         cache.folder.chmod(0o755)
     assert len(list(cache.folder.iterdir())) == 1
 

@@ -19,7 +19,7 @@ from Testing.support.dicom_series import (
     write_slice,
     write_structures,
 )
-from Vox2VecCore.dicom import list_dicom_series
+from Vox2VecCore.dicom import SeriesWarning, list_dicom_series
 from Vox2VecCore.errors import VolumeError
 from Vox2VecCore.volume_io import read_volume
 
@@ -141,7 +141,8 @@ def test_series_are_listed_and_chosen(folder: Path) -> None:
         ("1.2.30", "Thin", "CT", 3),
     ]
     assert listed[1].first_file == folder / "IM0000.dcm"
-    np.testing.assert_array_equal(read_volume(folder).array, HU)
+    with pytest.warns(SeriesWarning, match=r"largest CT series, 1\.2\.3, .*1\.2\.30 \(CT, 3 slices, Thin\)"):
+        np.testing.assert_array_equal(read_volume(folder).array, HU)
     np.testing.assert_array_equal(read_volume(folder, series_uid="1.2.30").array, HU[:, :, :3] + 1)
     refused(folder, "no series 9.9", "1.2.40 (MR, 12 slices, Chest)", series_uid="9.9")
 
