@@ -21,6 +21,7 @@ from Vox2VecCore.shapes import Triple, triple
 from Vox2VecCore.volume import AIR_HU, Volume, apply_affine
 
 CROP_MARGIN_MM = 5.0
+LONGEST_MM = 10_000.0
 STAGE = "Preparing the scan"
 
 
@@ -159,7 +160,7 @@ def grid_scan(volume: Volume, spacing_mm: Sequence[float], progress: Progress | 
     upsampled are not smoothed. Values below -1024 HU (padding) are taken as air, as is everything outside the scan.
 
     :param spacing_mm: voxel spacing of the grid along right, front, head.
-    :raises VolumeError: if the scan shows only air.
+    :raises VolumeError: if the scan shows only air, or is longer than any body.
     :raises Cancelled: if the user asked for it.
     """
     progress = progress or Progress()
@@ -219,6 +220,8 @@ def _plan_grid(volume: Volume, scan: Volume, box: NDArray[np.float64], spacing_m
     directions = orthonormal_directions(scan.affine)
     corners = scan.to_ras(np.where(np.array(list(np.ndindex(2, 2, 2))), box[1], box[0])) @ directions
     size_mm = corners.max(axis=0) - corners.min(axis=0)
+    if size_mm.max() > LONGEST_MM:
+        raise VolumeError(f"{volume.name}: would be {size_mm.max() / 1000:.3g} m long; its voxel spacing is damaged.")
     shape = np.maximum(1, np.ceil(size_mm / spacing_mm - 1e-3)).astype(int)
     affine = np.eye(4)
     affine[:3, :3] = directions * spacing_mm

@@ -16,6 +16,8 @@ from Testing.core.test_pretraining_loop import TINY, assert_equal, make_scan, we
 from Testing.core.test_pretraining_run import labelled
 from Testing.support.commands import Run, answer, runner
 from Vox2VecCore.cli import console
+from Vox2VecCore.cli.pretrain import _machine
+from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.model import load_model
 
 REPOSITORY = Path(__file__).parents[2]
@@ -91,10 +93,10 @@ def test_settings_from_a_file_and_the_model_for_people(run: Run, tmp_path: Path)
 
 
 def test_stopped_and_resumed(run: Run, tmp_path: Path, private_cache: Path) -> None:
-    answer(run, "pretrain", "--data", "data.jsonl", "--out", "straight", *SETTINGS, "--steps", 60)
+    answer(run, "pretrain", "--data", "data.jsonl", "--out", "straight", *SETTINGS, "--steps", 40)
     command = [sys.executable, "-m", "Vox2VecCore.cli", "pretrain", "--data", tmp_path / "data.jsonl"]
     process = subprocess.Popen(
-        [*map(str, command), "--out", str(tmp_path / "run"), *SETTINGS, "--steps", "60"],
+        [*map(str, command), "--out", str(tmp_path / "run"), *SETTINGS, "--steps", "40"],
         cwd=REPOSITORY,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -113,11 +115,40 @@ def test_stopped_and_resumed(run: Run, tmp_path: Path, private_cache: Path) -> N
     assert "Traceback" not in err
     assert not (tmp_path / "run" / "model").exists()
     result = answer(run, "pretrain", "--data", "data.jsonl", "--out", "run", "--resume")
-    assert result["steps"] == 60
+    assert result["steps"] == 40
     with log.open() as stream:
-        assert [int(row["step"]) for row in csv.DictReader(stream)] == list(range(1, 61))
+        assert [int(row["step"]) for row in csv.DictReader(stream)] == list(range(1, 41))
     if os.environ.get("OMP_NUM_THREADS") == "1":  # the straight run used as many threads
         assert_equal(weights(tmp_path / "run"), weights(tmp_path / "straight"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, (1, 1)),
+        ({"LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}, (2, 3)),
+        ({"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4", "SLURM_NNODES": "2"}, (4, 2)),
+        ({"SLURM_NTASKS": "1"}, (1, 1)),
+        ({"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "interactive"}, (1, 1)),
+        ({"SLURM_NTASKS": "2", "LOCAL_WORLD_SIZE": "4", "WORLD_SIZE": "8"}, (4, 2)),  # torchrun inside of SLURM
+    ],
+)
+def test_processes_are_those_that_were_started(
+    environment: dict[str, str], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    machine = _machine("cpu", None, None, 0)
+    assert (machine.devices, machine.nodes) == expected
+    if expected != (1, 1):
+        with pytest.raises(Vox2VecError, match=f"started {expected[0]} processes on each of {expected[1]} machines"):
+            _machine("cpu", 3, None, 0)
+
+
+def test_slurm_needs_tasks_per_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with pytest.raises(Vox2VecError, match="add it to sbatch or srun"):
+        _machine("cpu", None, None, 0)
 
 
 PRETRAIN = ("pretrain", "--data", "data.jsonl", "--out", "new", *SETTINGS)

@@ -18,11 +18,13 @@ from scipy import ndimage
 from Vox2VecCore.errors import Cancelled
 from Vox2VecCore.model import load_model
 from Vox2VecCore.pretraining import checkpoint as checkpoint_module
+from Vox2VecCore.pretraining.batches import Batches, Share
 from Vox2VecCore.pretraining.checkpoint import load_newest_checkpoint, save_checkpoint
-from Vox2VecCore.pretraining.config import PretrainConfig, load_config
+from Vox2VecCore.pretraining.config import Optimisation, PretrainConfig, load_config
 from Vox2VecCore.pretraining.errors import PretrainingError
-from Vox2VecCore.pretraining.loop import Machine, pretrain
+from Vox2VecCore.pretraining.loop import WeightAverage, learning_rate, pretrain
 from Vox2VecCore.pretraining.manifest import ScanEntry
+from Vox2VecCore.pretraining.objective import Objective
 from Vox2VecCore.pretraining.prepare import PreparedScan, prepare_scans
 from Vox2VecCore.progress import Progress
 
@@ -142,11 +144,6 @@ def test_resume_after_kill_is_exact(scans: list[PreparedScan], straight: Path, t
     assert_equal(weights(tmp_path / "run"), weights(straight))
 
 
-def test_loader_processes_change_nothing(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> None:
-    pretrain(scans, tiny(), tmp_path / "run", machine=Machine(loaders=1))
-    assert_equal(weights(tmp_path / "run"), weights(straight))
-
-
 def test_reduced_precision_is_close(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> None:
     pretrain(scans, tiny("precision=bf16"), tmp_path / "run")
     first, reduced = ((run / "log.csv").read_text().splitlines()[1].split(",") for run in (straight, tmp_path / "run"))
@@ -154,6 +151,85 @@ def test_reduced_precision_is_close(scans: list[PreparedScan], straight: Path, t
     assert reduced[1] != first[1]
     # Positions are not rounded.
     assert float(reduced[4]) == pytest.approx(float(first[4]), rel=0.01)
+
+
+def test_accumulated_batches_are_averaged(scans: list[PreparedScan], tmp_path: Path) -> None:
+    """One step on two batches against the same step by hand; and what that means for a batch twice as large."""
+    one_shape = (
+        "architecture.norm=group",
+        "architecture.projection_channels=none",
+        "sampling.largest_view=[12, 12, 12]",
+    )
+    config = tiny("optimisation.accumulate=2", "optimisation.steps=1", *one_shape)
+    pretrain(scans, config, tmp_path / "run")
+    torch.manual_seed(config.seed)
+    objective = Objective(config)
+    objective.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    settings = config.optimisation
+    optimizer = torch.optim.AdamW(
+        objective.parameters(), learning_rate(settings, 0), eps=settings.epsilon, weight_decay=settings.weight_decay
+    )
+    batches = Batches(scans, config, 2, Share())
+    for n in range(2):
+        (objective(batches[n]).total / 2).backward()
+    summed = [parameter.grad.clone() for parameter in objective.parameters() if parameter.grad is not None]
+    torch.nn.utils.clip_grad_norm_(objective.parameters(), settings.clip_norm)
+    optimizer.step()
+    run = weights(tmp_path / "run")
+    for name, value in objective.state_dict().items():
+        torch.testing.assert_close(run[name], value, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+
+    # Without batch norm and with own negatives nothing passes between patients: a large batch is the same ...
+    pairs = [*batches[0], *(pair._replace(patient=pair.patient + 2) for pair in batches[1])]
+    assert {pair.voxels.shape[1] for pair in pairs} == {32}
+
+    def gradients(config: PretrainConfig) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        whole = Objective(config)
+        whole(pairs).total.backward()
+        return [parameter.grad for parameter in whole.parameters() if parameter.grad is not None]
+
+    torch.testing.assert_close(gradients(config), summed, rtol=1e-3, atol=1e-5)
+    # ... and others where something does.
+    shared_negatives = gradients(tiny("loss.negatives=all", *one_shape))
+    assert any((a - b).abs().max() > 1e-3 for a, b in zip(shared_negatives, summed, strict=True))
+
+
+def test_learning_rate_warms_up_and_falls_on_a_cosine() -> None:
+    settings = Optimisation(steps=100, learning_rate=2.0, warmup_steps=9, final_fraction=0.1)
+    rates = [learning_rate(settings, step) for step in range(101)]
+    np.testing.assert_allclose(rates[:3], [0.2, 0.4, 0.6], rtol=0.01)
+    assert rates[50] == pytest.approx(2 * (0.1 + 0.9 / 2)) and rates[100] == pytest.approx(0.2)
+    assert (np.diff(rates[10:]) < 0).all()
+    constant = Optimisation(steps=100, learning_rate=2.0, warmup_steps=0, final_fraction=1.0)
+    assert {learning_rate(constant, step) for step in range(100)} == {2.0}
+
+
+def test_average_of_the_weights() -> None:
+    layer = torch.nn.BatchNorm1d(1)
+    average = WeightAverage(layer, 0.9)
+    expected = layer.weight[0].item()
+    for step in range(200):
+        value = float(step % 7)
+        torch.nn.init.constant_(layer.weight, value)
+        decay = min(0.9, (1 + step) / (10 + step))  # early on over the steps so far
+        expected = decay * expected + (1 - decay) * value
+        average.update(layer)
+    assert float(average.values["weight"][0]) == pytest.approx(expected, rel=1e-4)
+    newest = WeightAverage(layer, 0.0)
+    torch.nn.init.constant_(layer.weight, 5.0)
+    newest.update(layer)
+    assert float(newest.values["weight"][0]) == 5.0
+
+
+def test_tensorboard_shows_what_the_csv_says(straight: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    found = events.EventAccumulator(str(straight / "tensorboard")).Reload()
+    with (straight / "log.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    for name in set(rows[0]) - {"step"}:
+        shown = [(event.step, event.value) for event in found.Scalars(name)]
+        assert shown == [(int(row["step"]), pytest.approx(float(row[name]), rel=1e-4)) for row in rows], name
 
 
 def test_torn_checkpoint_is_not_chosen(tmp_path: Path) -> None:
@@ -164,6 +240,13 @@ def test_torn_checkpoint_is_not_chosen(tmp_path: Path) -> None:
     state = load_newest_checkpoint(tmp_path)
     assert state is not None and state["step"] == 2
     assert len(list(tmp_path.glob("*.pt"))) == 2
+    (tmp_path / "step-00000004.part").write_bytes(b"killed while it was written")
+    save_checkpoint({"step": 5}, tmp_path, 5)
+    assert not list(tmp_path.glob("*.part"))
+    newest = tmp_path / "step-00000005.pt"
+    for torn in (b"", newest.read_bytes()[:100]):
+        newest.write_bytes(torn)
+        assert load_newest_checkpoint(tmp_path) is None
     assert load_newest_checkpoint(tmp_path / "absent") is None
 
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from Vox2VecCore.pretraining.loss import Exclusion, info_nce
+from Vox2VecCore.pretraining.loss import Exclusion, info_nce, vicreg
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
@@ -43,6 +45,34 @@ def test_chunks_change_neither_value_nor_gradients(excluded: bool) -> None:
         results.append((loss.detach(), first.grad, second.grad))
     for whole, chunked in zip(*results, strict=True):
         torch.testing.assert_close(whole, chunked, rtol=1e-10, atol=1e-12)
+
+
+def test_chunks_do_not_hold_the_whole_matrix() -> None:
+    class Watch(TorchDispatchMode):
+        largest = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = function(*args, **(kwargs or {}))
+            made = [x.numel() for x in tree_leaves(out) if isinstance(x, torch.Tensor)]
+            self.largest = max([self.largest, *made])
+            return out
+
+    for chunk, expected in ((None, 200 * 200), (16, 16 * 200)):
+        first, second = unit(100, seed=1).requires_grad_(), unit(100, seed=2).requires_grad_()
+        with Watch() as watch:
+            info_nce(first, second, exclusion=scattered(100), chunk=chunk).backward()
+        assert watch.largest == expected
+
+
+def test_vicreg_equals_its_definition() -> None:
+    """Invariance, variance hinge and covariance of Bardes et al. 2022, equations 1 to 6, written out."""
+    first, second = 0.5 * unit(40, 6, seed=8), 0.2 * unit(40, 6, seed=9)
+    expected = 25 * np.mean((first - second).numpy() ** 2)
+    for view in (first.numpy(), second.numpy()):
+        covariance = np.cov(view, rowvar=False)
+        expected += 25 / 2 * np.mean(np.maximum(0, 1 - np.sqrt(np.diag(covariance) + 1e-4)))
+        expected += (np.sum(covariance**2) - np.sum(np.diag(covariance) ** 2)) / 6
+    assert vicreg(first, second).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_excluded_voxels_leave_the_denominator() -> None:

@@ -1,5 +1,6 @@
 """Data sets found by their layout, and the manifest file."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,10 @@ from Vox2VecCore.pretraining.manifest import (
     write_manifest,
 )
 
-SLICES = [f"patientA/study/series1/{n:03}.dcm" for n in range(40)]
-FEWER = [f"patientA/study/series2/{n:03}.dcm" for n in range(33)]
-LOCALISER = ["patientB/study/scout/000.dcm", "patientB/study/scout/001.dcm"]
+
+def slices(series: str, count: int) -> list[str]:
+    return [f"{series}/{n:03}.dcm" for n in range(count)]
+
 
 TREES: dict[str, tuple[list[str], dict[str, tuple[str, str | None]]]] = {
     "flat": (
@@ -97,8 +99,47 @@ TREES: dict[str, tuple[list[str], dict[str, tuple[str, str | None]]]] = {
             "case_00400": ("dataset/case_00400/imaging.nii.gz", None),
         },
     ),
-    "dicom": ([*SLICES, *FEWER, *LOCALISER], {"patientA": ("patientA/study/series1", None)}),
+    "dicom": (
+        [
+            *slices("patientA/study/series1", 40),
+            *slices("patientA/study/series2", 33),
+            *slices("patientB/study/scout", 2),
+        ],
+        {"patientA": ("patientA/study/series1", None)},
+    ),
 }
+
+COLLECTIONS = {
+    "NLST": (
+        [*slices("100012/study/01-02-1999/2.000000-0OPA", 35), *slices("100012/study/01-02-2001/3.000000-2OPA", 48)],
+        {"100012": "100012/study/01-02-2001/3.000000-2OPA"},
+    ),
+    "LIDC-IDRI": (
+        [
+            *slices("LIDC-IDRI-0001/01-01-2000-30178/3000566.000000-03192", 33),
+            "LIDC-IDRI-0001/01-01-2000-30178/3000566.000000-03192/069.xml",
+            *slices("LIDC-IDRI-0001/01-01-2000-35511/3000923.000000-62357", 2),
+        ],
+        {"LIDC-IDRI-0001": "LIDC-IDRI-0001/01-01-2000-30178/3000566.000000-03192"},
+    ),
+    "NSCLC-Radiomics": (
+        [
+            *slices("LUNG1-001/09-18-2008-StudyID-NA-69331/0.000000-NA-82046", 34),
+            *slices("LUNG1-001/09-18-2008-StudyID-NA-69331/3.000000-NA-78236", 1),
+            *slices("LUNG1-001/09-18-2008-StudyID-NA-69331/300.000000-Segmentation-9.554", 1),
+        ],
+        {"LUNG1-001": "LUNG1-001/09-18-2008-StudyID-NA-69331/0.000000-NA-82046"},
+    ),
+    "MIDRC-RICORD-1a": (
+        [
+            "annotations.json",
+            *slices("RICORD-1A-000082/08-02-2002-CT CHEST-04614/2.000000-ROUTINE-54216", 40),
+            *slices("RICORD-1A-000082/08-02-2002-CT CHEST-04614/1.000000-SCOUT-1", 2),
+        ],
+        {"RICORD-1A-000082": "RICORD-1A-000082/08-02-2002-CT CHEST-04614/2.000000-ROUTINE-54216"},
+    ),
+}
+"""DICOM trees as the archives lay them out."""
 
 
 def plant(root: Path, files: list[str]) -> Path:
@@ -126,6 +167,35 @@ def test_layout(layout: str, tmp_path: Path) -> None:
     }
     assert found == expected
     assert {e.licence for e in entries} == {"CC BY 4.0"} and {e.layout for e in entries} == {layout}
+
+
+@pytest.mark.parametrize("collection", COLLECTIONS)
+def test_dicom_collections(collection: str, tmp_path: Path) -> None:
+    files, expected = COLLECTIONS[collection]
+    entries = build_manifest(plant(tmp_path, files), "dicom")
+    assert {e.id: Path(e.image).relative_to(tmp_path).as_posix() for e in entries} == expected
+
+
+@pytest.mark.parametrize(
+    ("layout", "names", "key"),
+    [
+        ("msd", ("Task01_BrainTumour", "Task03_Liver"), "modality"),
+        ("nnunet", ("Dataset001_BR", "Dataset003_Li"), "channel_names"),
+    ],
+)
+def test_data_sets_of_mr_are_left_out(layout: str, names: tuple[str, str], key: str, tmp_path: Path) -> None:
+    for name, kind in zip(names, ("FLAIR", "CT"), strict=True):
+        plant(tmp_path, [f"{name}/imagesTr/a_0000.nii.gz"])
+        (tmp_path / name / "dataset.json").write_text(json.dumps({key: {"0": kind}}))
+    assert [Path(e.image).parts[-3] for e in build_manifest(tmp_path, layout)] == [names[1]]
+
+
+def test_ids_are_unique(tmp_path: Path) -> None:
+    plant(tmp_path, [f"Dataset00{n}_X/imagesTr/case_0000.nii.gz" for n in (1, 2)])
+    assert [e.id for e in build_manifest(tmp_path, "nnunet")] == ["Dataset001_X_case", "Dataset002_X_case"]
+    plant(tmp_path, ["one/TU0001_0000.nii.gz", "two/TU0001_0000.nii.gz"])
+    with pytest.raises(PretrainingError, match=r"one.*two.* would both be TU0001"):
+        build_manifest(tmp_path, "flare", exclude=["Data*"])
 
 
 def test_patterns_and_subjects(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,6 +98,39 @@ def test_nothing_is_done_twice_but_a_changed_file_is(
     os.utime(folder / "s1.nii.gz")
     prepare_scans(wanted, tmp_path, SPACING)
     assert read == [str(folder / "s1.nii.gz")]
+
+
+def test_a_scan_too_large_is_listed(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = prepare_module.read_volume
+
+    def read(path: str) -> object:
+        if path.endswith("s0.nii.gz"):
+            raise MemoryError
+        return original(path)
+
+    monkeypatch.setattr(prepare_module, "read_volume", read)
+    data = prepare_scans(entries(folder, "s0", "s1"), tmp_path, SPACING)
+    assert [s.id for s in data.scans] == ["s1"] and "s0.nii.gz: does not fit into memory" in data.skipped[0].reason
+
+
+def test_spacing_of_a_damaged_header_is_listed(folder: Path, tmp_path: Path) -> None:
+    """Three kilometres of patient would be as many voxels as no machine holds."""
+    image = nib.load(folder / "s0.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([5.0, 1e9, 5.0, 1.0])), tmp_path / "far.nii.gz")
+    data = prepare_scans(entries(tmp_path, "far") + entries(folder, "s1"), tmp_path / "prepared", SPACING)
+    assert "far.nii.gz: would be" in data.skipped[0].reason and "spacing is damaged" in data.skipped[0].reason
+
+
+def test_processes_that_begin_elsewhere_share_the_work(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    original = prepare_module.prepare_scan
+    monkeypatch.setattr(
+        prepare_module, "prepare_scan", lambda entry, *rest: seen.append(entry.id) or original(entry, *rest)
+    )
+    data = prepare_scans(entries(folder, "s0", "s1", "s2"), tmp_path, SPACING, begin=2)
+    assert seen == ["s2", "s0", "s1"] and [scan.id for scan in data.scans] == ["s0", "s1", "s2"]
 
 
 def test_no_usable_scan_at_all(folder: Path, tmp_path: Path) -> None:

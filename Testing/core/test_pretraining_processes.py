@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,19 +24,63 @@ from Vox2VecCore.pretraining.prepare import prepare_scans
 from Vox2VecCore.pretraining.run_directory import claim
 
 SCRIPT = """
-import pathlib, sys
+import json, pathlib, sys
 from Testing.core.test_pretraining_loop import restored, tiny
 from Vox2VecCore.pretraining.loop import Machine, pretrain
-pretrain(restored({scans!r}), tiny("sampling.patients=2", *{more!r}), pathlib.Path(sys.argv[1]),
-         resume={matched}, machine=Machine(accelerator="cpu", devices=2))
+scans, folder = restored({scans!r}), pathlib.Path(sys.argv[1])
+for name, more in json.loads(sys.argv[2]).items():
+    pretrain(scans, tiny("sampling.patients=2", *more), folder / name, resume=True, machine=Machine("cpu", devices=2))
 """
 
-
-GENTLE = (
+COMMON = (
+    # Views on which no max-pool hangs in the balance between two voxels: rounding would decide, see below.
     *("spatial.rotation_degrees=10.0", "spatial.scale=0.15", "spatial.stretch=0.08", "spatial.elastic_voxels=1.2"),
     *("intensity.tissue_chance=0.5", "intensity.tissue_hu=15.0", "optimisation.weight_decay=0.01"),
+    # Biases in front of a batch norm have no gradient but rounding, which Adam would turn into whole steps.
+    *("optimisation.steps=3", "optimisation.epsilon=1e-3"),
 )
-"""Views on which no max-pool hangs in the balance between two voxels: rounding would decide, see below."""
+VARIANTS = {
+    "patient": ["loss.negatives=patient"],
+    "all": ["loss.negatives=all", "loss.chunk=16", "optimisation.accumulate=2"],
+    "vicreg": ["loss.kind=vicreg"],
+    "matched": ["matching.every=1", "matching.fraction=1"],
+}
+
+
+ROOT = Path(__file__).resolve().parents[2]
+CLI = ("-m", "Vox2VecCore.cli")
+
+
+def python(*arguments: object, **environment: object) -> "subprocess.Popen[str]":
+    more = {name: str(value) for name, value in environment.items()}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def torchrun(*arguments: object) -> "subprocess.Popen[str]":
+    return python("-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", *arguments)
+
+
+def srun(*arguments: object) -> "list[subprocess.Popen[str]]":
+    """Two processes that see what SLURM's ``srun --ntasks-per-node=2`` tells them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    job = {
+        "SLURM_NTASKS": 2,
+        "SLURM_NTASKS_PER_NODE": 2,
+        "SLURM_NNODES": 1,
+        "SLURM_NODEID": 0,
+        "SLURM_JOB_NAME": "train",
+    }
+    job |= {"SLURM_JOB_ID": 4711, "SLURM_NODELIST": "127.0.0.1", "MASTER_PORT": port}
+    return [python(*arguments, **job, SLURM_PROCID=rank, SLURM_LOCALID=rank) for rank in range(2)]
 
 
 def plant_matches(path: Path) -> None:
@@ -43,65 +88,47 @@ def plant_matches(path: Path) -> None:
     save_matches([Matches(ids, np.stack([voxels, voxels + 1])) for ids in (("s0", "s1"), ("s2", "s3"))], path)
 
 
-@pytest.mark.parametrize(("negatives", "matched"), [("patient", False), ("all", False), ("patient", True)])
-def test_two_processes_equal_one(tmp_path: Path, negatives: str, matched: bool) -> None:
-    entries = [ScanEntry(f"s{n}", f"p{n}", str(make_scan(tmp_path / f"s{n}.nii.gz", n))) for n in range(4)]
-    scans = prepare_scans(entries, tmp_path / "prepared", (6.0, 6.0, 6.0)).scans
-    # Biases in front of a batch norm have no gradient but rounding, which Adam would turn into whole steps.
-    more = [f"loss.negatives={negatives}", "optimisation.steps=3", "optimisation.epsilon=1e-3", *GENTLE]
-    if matched:
-        more += ["matching.every=1", "matching.fraction=1"]
-        for run in ("one", "two"):
-            claim(tmp_path / run, tiny(f"sampling.patients={4 if run == 'one' else 2}", *more), scans, resume=False)
-            for step in (1, 2):
-                plant_matches(tmp_path / run / "matches" / f"step-{step:08d}.npz")
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders with a run of every variant: by one process, and by two with half of the patients each."""
+    folder = tmp_path_factory.mktemp("processes")
+    entries = [ScanEntry(f"s{n}", f"p{n}", str(make_scan(folder / f"s{n}.nii.gz", n))) for n in range(4)]
+    scans = prepare_scans(entries, folder / "prepared", (6.0, 6.0, 6.0)).scans
+    one, two = folder / "one", folder / "two"
+    variants = {name: [*COMMON, *more] for name, more in VARIANTS.items()}
+    for runs, patients in ((one, 4), (two, 2)):
+        for name, more in variants.items():
+            claim(runs / name, tiny(f"sampling.patients={patients}", *more), scans, resume=False)
+        for step in (1, 2):
+            plant_matches(runs / "matched" / "matches" / f"step-{step:08d}.npz")
     threads = torch.get_num_threads()
     # In one thread PyTorch's batch norm adds up channels-last voxels in float32 and is off in the sixth digit, which
     # is enough to change the largest of eight voxels somewhere in a max-pool, and with it where gradients go.
     torch.set_num_threads(2)
     try:
-        pretrain(scans, tiny("sampling.patients=4", *more), tmp_path / "one", resume=matched)
+        for name, more in variants.items():
+            pretrain(scans, tiny("sampling.patients=4", *more), one / name, resume=True)
     finally:
         torch.set_num_threads(threads)
+    script = folder / "train.py"
+    script.write_text(SCRIPT.format(scans=described(scans)))
+    for process in srun(script, two, json.dumps(variants)):
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, out + err[-3000:]
+    return one, two
 
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT.format(scans=described(scans), more=more, matched=matched))
-    root = Path(__file__).resolve().parents[2]
-    process = subprocess.run(
-        [
-            *(sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"),
-            *(str(script), str(tmp_path / "two")),
-        ],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
 
-    one, two = ((tmp_path / run / "log.csv").read_text().splitlines()[1:] for run in ("one", "two"))
+@pytest.mark.parametrize("name", VARIANTS)
+def test_two_processes_equal_one(both: tuple[Path, Path], name: str) -> None:
+    one, two = (list(csv.DictReader((runs / name / "log.csv").open())) for runs in both)
+    assert len(one) == len(two) == 3
     for a, b in zip(one, two, strict=True):
-        assert float(b.split(",")[1]) == pytest.approx(float(a.split(",")[1]), rel=1e-4)
-        assert (float(b.split(",")[3]) > 0) == (matched and int(a.split(",")[0]) > 1)
-    expected, got = weights(tmp_path / "one"), weights(tmp_path / "two")
+        assert float(b["loss"]) == pytest.approx(float(a["loss"]), rel=1e-4)
+        assert (float(b["match"]) > 0) == (name == "matched" and int(a["step"]) > 1)
+    expected, got = (weights(runs / name) for runs in both)
     assert expected.keys() == got.keys()
-    for name in expected:
-        torch.testing.assert_close(got[name], expected[name], rtol=1e-3, atol=2e-4, msg=lambda m, n=name: f"{n}: {m}")
-
-
-def torchrun(*arguments: object) -> "subprocess.Popen[str]":
-    root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
-    return subprocess.Popen(
-        [*command, "-m", "Vox2VecCore.cli", *map(str, arguments)],
-        cwd=root,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    for key in expected:
+        torch.testing.assert_close(got[key], expected[key], rtol=1e-3, atol=2e-4, msg=lambda m, n=key: f"{n}: {m}")
 
 
 def workers(agent: int) -> list[int]:
@@ -115,15 +142,15 @@ def workers(agent: int) -> list[int]:
 
 
 def test_two_processes_stop_together_and_resume(tmp_path: Path) -> None:
-    """When only one of them is asked to; the command line speaks once."""
+    """When only one of them is asked to; the command line speaks once. SLURM goes on with what torchrun began."""
     (tmp_path / "scans").mkdir()
     for n in range(4):
         make_scan(tmp_path / "scans" / f"s{n}.nii.gz", n)
     entries = [ScanEntry(f"s{n}", f"p{n}", str(tmp_path / "scans" / f"s{n}.nii.gz")) for n in range(4)]
     write_manifest(entries, tmp_path / "data.jsonl")
-    settings = [part for text in (*TINY, "optimisation.steps=150") for part in ("--set", text)]
+    settings = [part for text in (*TINY, "optimisation.steps=50") for part in ("--set", text)]
     run = tmp_path / "run"
-    arguments = ("pretrain", "--data", tmp_path / "data.jsonl", "--out", run, "--device", "cpu", "--json")
+    arguments = (*CLI, "pretrain", "--data", tmp_path / "data.jsonl", "--out", run, "--device", "cpu", "--json")
     process = torchrun(*arguments, *settings)
     end = time.monotonic() + 120
     while not ((run / "log.csv").is_file() and (run / "log.csv").read_text().count("\n") > 3):
@@ -134,12 +161,12 @@ def test_two_processes_stop_together_and_resume(tmp_path: Path) -> None:
     assert process.returncode != 0 and out == ""
     assert err.count("can go on: give the same command with --resume") == 1, err
     stopped = load_newest_checkpoint(run / "checkpoints")
-    assert stopped is not None and 3 <= stopped["step"] < 150
+    assert stopped is not None and 3 <= stopped["step"] < 50
 
-    process = torchrun(*arguments, "--resume")
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
-    assert json.loads(out)["steps"] == 150
+    first, second = srun(*arguments, "--resume")
+    out, err = first.communicate(timeout=200)
+    assert first.returncode == second.wait(60) == 0, err + second.communicate()[1]
+    assert json.loads(out)["steps"] == 50 and second.communicate()[0] == ""
     with (run / "log.csv").open() as stream:
-        assert [int(row["step"]) for row in csv.DictReader(stream)] == list(range(1, 151))
+        assert [int(row["step"]) for row in csv.DictReader(stream)] == list(range(1, 51))
     load_model(run / "model").network()

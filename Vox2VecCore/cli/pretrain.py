@@ -60,9 +60,9 @@ def pretrain(
     loaders: Annotated[int, typer.Option(min=0, help="Extra processes that make batches.")] = 0,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to train.")] = "auto",
     devices: Annotated[
-        int | None, typer.Option(min=1, help="Processes a machine; torchrun's own number when it started them.")
+        int | None, typer.Option(min=1, help="Processes a machine; left out under torchrun or SLURM.")
     ] = None,
-    nodes: Annotated[int | None, typer.Option(min=1, help="Machines; torchrun's own number likewise.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Machines; likewise.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pretrain a network on the scans of a manifest, without labels.
@@ -131,9 +131,29 @@ def _settings(
 def _machine(device: str, devices: int | None, nodes: int | None, loaders: int) -> "Machine":
     from Vox2VecCore.pretraining.loop import Machine
 
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    everywhere = int(os.environ.get("WORLD_SIZE", 1)) if "LOCAL_WORLD_SIZE" in os.environ else here
-    return Machine(device, devices or here, nodes or max(1, everywhere // here), loaders)
+    started = _started_processes()
+    if started is None:
+        return Machine(device, devices or 1, nodes or 1, loaders)
+    who, own = started
+    if (devices or own[0], nodes or own[1]) != own:
+        raise Vox2VecError(
+            f"{who} started {own[0]} processes on each of {own[1]} machines; leave --devices and --nodes out."
+        )
+    return Machine(device, *own, loaders)
+
+
+def _started_processes() -> tuple[str, tuple[int, int]] | None:
+    """Who started the processes of this run, and how many on each of how many machines; ``None`` without such."""
+    environment = os.environ
+    if "LOCAL_WORLD_SIZE" in environment:
+        here = int(environment["LOCAL_WORLD_SIZE"])
+        return "torchrun", (here, max(1, int(environment.get("WORLD_SIZE", here)) // here))
+    if "SLURM_NTASKS" not in environment or environment.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None
+    tasks, machines = int(environment["SLURM_NTASKS"]), int(environment.get("SLURM_NNODES", 1))
+    if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
+        raise Vox2VecError(f"SLURM started {tasks} tasks without --ntasks-per-node; add it to sbatch or srun.")
+    return "SLURM", (int(environment.get("SLURM_NTASKS_PER_NODE", tasks)), machines)
 
 
 def _first_process() -> bool:

@@ -36,6 +36,8 @@ def save_checkpoint(state: dict[str, Any], folder: Path, step: int) -> Path:
         raise PretrainingError(
             f"{path}: the checkpoint cannot be written ({error}); free space and resume from the one before."
         ) from error
+    for torn in folder.glob("*.part"):  # of a run that was killed while it wrote
+        torn.unlink(missing_ok=True)
     for old in _checkpoints(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
         old.with_suffix(".json").unlink(missing_ok=True)

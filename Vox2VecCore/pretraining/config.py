@@ -86,7 +86,9 @@ class Optimisation:
     :param epsilon: of Adam; gradients well below it move nothing.
     :param clip_norm: largest norm of the gradient.
     :param average_decay: decay of the exponential average of the weights that the model is made from; 0 for none.
-    :param accumulate: batches whose gradients are added up for one optimiser step.
+    :param accumulate: batches whose gradients are averaged for one optimiser step. That equals a step with so
+        many times the patients where nothing passes between patients: negatives of the anchor's own patient, no batch
+        norm in backbone and projection. Else batch statistics and negatives are those of each batch.
     """
 
     steps: int = 1300

@@ -19,6 +19,7 @@ from torch import Tensor
 from Vox2VecCore.alignment import agreed_affine
 from Vox2VecCore.config import ModelConfig
 from Vox2VecCore.network import EmbeddingNetwork
+from Vox2VecCore.paths import replace_file
 from Vox2VecCore.pretraining.features import embedded, pyramid_by
 from Vox2VecCore.pretraining.prepare import PreparedScan
 from Vox2VecCore.progress import Progress
@@ -115,13 +116,11 @@ def match_candidates(a: Candidates, b: Candidates, rng: np.random.Generator) -> 
 
 def save_matches(matches: Sequence[Matches], path: Path) -> None:
     """Write matches to one file, at once or not at all."""
-    temporary = path.with_suffix(".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {f"{n}": m.voxels for n, m in enumerate(matches)}
     ids = np.array([m.scans for m in matches], dtype=np.str_).reshape(-1, 2)
-    with temporary.open("wb") as stream:
-        np.savez(stream, ids=ids, **arrays)  # type: ignore[arg-type]
-    temporary.replace(path)
+    with replace_file(path) as temporary:
+        np.savez(temporary, ids=ids, **arrays)  # type: ignore[arg-type]
 
 
 def load_matches(path: Path) -> list[Matches]:

@@ -1,6 +1,8 @@
 """Known data sets found by how they lie on disk. Nothing is downloaded and no image is opened."""
 
+import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -34,8 +36,8 @@ def build_manifest(
     :param include: patterns (``*``, ``?``) of image paths below ``root``; one must match.
     :param exclude: patterns of which none may match.
     :return: entries sorted by id; paths start with ``root``.
-    :raises PretrainingError: on an unknown layout, a folder that is absent or holds no scan of that layout, or a
-        subject pattern that does not match.
+    :raises PretrainingError: on an unknown layout, a folder that is absent or holds no scan of that layout, a subject
+        pattern that does not match, or scans that would have the same id.
     """
     if layout not in LAYOUTS:
         raise PretrainingError(f"Unknown layout '{layout}'; there are {', '.join(LAYOUTS)}.")
@@ -52,6 +54,10 @@ def build_manifest(
         )
     if not entries:
         raise PretrainingError(f"{root}: no scan of layout '{layout}' there; check the folder, layout and patterns.")
+    twice = next((id for id, count in Counter(entry.id for entry in entries).items() if count > 1), None)
+    if twice is not None:
+        first, second = [entry.image for entry in entries if entry.id == twice][:2]
+        raise PretrainingError(f"{first} and {second} would both be {twice}; index them apart, or leave one out.")
     return sorted(entries, key=lambda entry: entry.id)
 
 
@@ -67,8 +73,8 @@ def _flat(root: Path) -> Found:
 
 
 def _msd(root: Path) -> Found:
-    """Medical Segmentation Decathlon: Task folders, or one of them."""
-    for task in [root] if (root / "imagesTr").is_dir() else sorted(p for p in root.glob("Task*") if p.is_dir()):
+    """Medical Segmentation Decathlon: Task folders of CT, or one of them."""
+    for task in _data_sets(root, "Task*"):
         for part in ("Tr", "Ts"):
             for path in image_files(task / f"images{part}"):
                 labels = task / f"labels{part}" / path.name
@@ -77,13 +83,29 @@ def _msd(root: Path) -> Found:
 
 
 def _nnunet(root: Path) -> Found:
-    """nnU-Net raw data: ``imagesTr/case_0000.nii.gz`` and ``labelsTr/case.nii.gz``; other channels are left out."""
-    for data_set in [root] if (root / "imagesTr").is_dir() else sorted(p for p in root.glob("Dataset*") if p.is_dir()):
+    """nnU-Net raw data: ``imagesTr/case_0000.nii.gz`` and ``labelsTr/case.nii.gz``; no other channels, no MR."""
+    for data_set in _data_sets(root, "Dataset*"):
+        prefix = "" if data_set == root else f"{data_set.name}_"
         for part in ("Tr", "Ts"):
             for path in image_files(data_set / f"images{part}"):
                 case, channel = image_stem(path).rpartition("_")[::2]
                 if channel == "0000":
-                    yield case, case, path, _sibling(data_set / f"labels{part}", case)
+                    yield prefix + case, prefix + case, path, _sibling(data_set / f"labels{part}", case)
+
+
+def _data_sets(root: Path, pattern: str) -> list[Path]:
+    """The folder itself if it holds ``imagesTr``, else those in it, without those whose ``dataset.json`` says MR."""
+    folders = [root] if (root / "imagesTr").is_dir() else sorted(p for p in root.glob(pattern) if p.is_dir())
+    return [folder for folder in folders if not _is_mr(folder / "dataset.json")]
+
+
+def _is_mr(description: Path) -> bool:
+    try:
+        values = json.loads(description.read_text(encoding="utf-8"))
+        channels = values.get("channel_names") or values.get("modality") or {}
+        return any(re.match("MR|T1|T2|FLAIR|ADC|DWI", str(name), re.IGNORECASE) for name in channels.values())
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def _btcv(root: Path) -> Found:

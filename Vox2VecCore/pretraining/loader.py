@@ -9,7 +9,7 @@ from Vox2VecCore.pretraining.batches import Batches, ViewPair
 from Vox2VecCore.pretraining.prepare import leave_interrupts_to_parent
 
 
-class _ErrorsAsValues(Dataset["list[ViewPair] | Vox2VecError"]):
+class ErrorsAsValues(Dataset["list[ViewPair] | Vox2VecError"]):
     """Hands errors over instead of raising them; the loader would add the traceback of its process to the message."""
 
     def __init__(self, batches: Batches) -> None:
@@ -30,7 +30,7 @@ def load_batches(batches: Batches, first: int, processes: int) -> Iterator[list[
     :raises RuntimeError: when such a process dies, from wherever the program is then.
     """
     loader = DataLoader(
-        _ErrorsAsValues(batches),
+        ErrorsAsValues(batches),
         batch_size=None,
         sampler=range(first, len(batches)),
         num_workers=processes,

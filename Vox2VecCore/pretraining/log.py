@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from Vox2VecCore.paths import replace_file
+
 
 class TrainingLog:
     """``log.csv`` in a run directory, one line per report; lines from ``resume_step`` on are dropped first.
@@ -25,11 +27,10 @@ class TrainingLog:
                 kept = [
                     row for row in csv.DictReader(stream) if (row["step"] or "").isdigit() and None not in row.values()
                 ]
-        with path.with_suffix(".part").open("w", newline="", encoding="utf-8") as stream:
+        with replace_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, self.columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(row for row in kept if int(row["step"]) <= resume_step)
-        path.with_suffix(".part").replace(path)
         self._stream = path.open("a", newline="", encoding="utf-8")
         self._csv = csv.DictWriter(self._stream, self.columns)
 

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ COLUMNS = [
     "voxels_per_second",
 ]
 STAGE = "Pretraining"
+PATIENCE = timedelta(hours=6)
+"""How long processes wait for the first one, which alone matches patients, probes and writes the model."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Machine:
     """Where a run takes place; no part of what defines it.
 
     :param accelerator: ``cpu``, ``cuda``, or ``auto``.
-    :param devices: processes on this machine; with ``torchrun`` or SLURM, what they started.
+    :param devices: processes on each machine; with ``torchrun`` or SLURM, what they started.
     :param nodes: machines.
     :param loaders: extra processes that make batches, 0 for none.
     """
@@ -295,7 +298,8 @@ def _step(
         "gradient_norm": float(norm),
         "seconds": seconds,
         "data_seconds": waited,
-        "voxels_per_second": voxels / seconds,
+        # Of all processes; they see the same shapes.
+        "voxels_per_second": fabric.world_size * voxels / seconds,
     }
 
 
@@ -312,6 +316,7 @@ def _fabric(machine: Machine, config: PretrainConfig) -> Any:
     try:
         fabric = importlib.import_module(package)
         amp = importlib.import_module(f"{package}.plugins.precision.amp")
+        ddp = importlib.import_module(f"{package}.strategies.ddp")
     except ImportError as error:
         raise MissingExtraError("Pretraining", "train") from error
     accelerator = machine.accelerator
@@ -332,7 +337,7 @@ def _fabric(machine: Machine, config: PretrainConfig) -> Any:
         accelerator=accelerator,
         devices=machine.devices,
         num_nodes=machine.nodes,
-        strategy="ddp" if machine.devices * machine.nodes > 1 else "auto",
+        strategy=ddp.DDPStrategy(timeout=PATIENCE) if machine.devices * machine.nodes > 1 else "auto",
         plugins=None if precision is None else [MixedPrecision(precision, accelerator)],
     )
 

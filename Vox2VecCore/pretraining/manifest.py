@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Protocol
 
+from Vox2VecCore.paths import replace_file
 from Vox2VecCore.pretraining.errors import PretrainingError
 
 
@@ -77,12 +78,10 @@ def write_manifest(entries: Iterable[ScanEntry], path: Path) -> None:
     :raises PretrainingError: if the file cannot be written.
     """
     lines = (json.dumps({k: v for k, v in asdict(entry).items() if v is not None}) + "\n" for entry in entries)
-    temporary = path.with_name(path.name + ".part")
     try:
-        temporary.write_text("".join(lines), encoding="utf-8")
-        temporary.replace(path)
+        with replace_file(path) as temporary:
+            temporary.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise PretrainingError(f"{path}: cannot be written ({error.strerror}); check space and rights.") from error
 
 

@@ -110,6 +110,7 @@ def prepare_scans(
     spacing_mm: Spacing,
     *,
     workers: int = 1,
+    begin: int = 0,
     progress: Progress | None = None,
 ) -> PreparedData:
     """Bring scans to a grid; those that are there already are not read again.
@@ -119,13 +120,14 @@ def prepare_scans(
 
     :param folder: one folder per scan is made in it.
     :param workers: processes.
+    :param begin: entry to begin with. Processes that prepare the same scans and begin at different ones share the work.
     :raises PretrainingError: if no scan is left, or the folder cannot be written.
     :raises Cancelled: when ``progress`` says so; finished scans stay.
     """
     progress = progress or Progress()
     results: dict[str, PreparedScan | Skipped] = {}
     folder.mkdir(parents=True, exist_ok=True)
-    for entry, result in _run(entries, folder, spacing_mm, workers):
+    for entry, result in _run([*entries[begin:], *entries[:begin]], folder, spacing_mm, workers):
         results[entry.id] = result
         progress.step("Preparing scans", len(results), len(entries))
     ordered = [results[entry.id] for entry in entries]
@@ -173,6 +175,8 @@ def prepare_scan(entry: ScanEntry, folder: Path, spacing_mm: Spacing) -> Prepare
         description = json.loads((target / "scan.json").read_text(encoding="utf-8"))
     except Vox2VecError as error:
         return Skipped(entry.id, str(error))
+    except MemoryError:
+        return Skipped(entry.id, f"{entry.image}: does not fit into memory.")
     except OSError as error:
         if error.filename is not None and not str(error.filename).startswith(str(folder)):
             return Skipped(entry.id, f"{entry.image}: cannot be read ({error.strerror}).")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from Vox2VecCore.fewshot.scan_list import own_share
 from Vox2VecCore.paths import cache_folder
 from Vox2VecCore.pretraining.config import PretrainConfig
 from Vox2VecCore.pretraining.errors import PretrainingError
@@ -57,11 +58,13 @@ def pretrain_on_manifest(
     if len(set(ids)) != len(ids):
         twice = next(id for id in ids if ids.count(id) > 1)
         raise PretrainingError(f"Scan id {twice} is in more than one manifest; make the ids differ.")
+    share = own_share()
     data = prepare_scans(
         entries,
         prepared or cache_folder() / "prepared",
         config.spacing_mm,
         workers=prepare_workers,
+        begin=len(entries) * share.rank // share.count,
         progress=progress,
     )
     if on_prepared is not None:
