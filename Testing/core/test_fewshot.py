@@ -16,7 +16,7 @@ from Vox2VecCore.fewshot.predicting import Predictor
 from Vox2VecCore.fewshot.segmenting import segment
 from Vox2VecCore.fewshot.session import HeadSession
 from Vox2VecCore.fewshot.training import train_head
-from Vox2VecCore.fewshot.walker import random_walk
+from Vox2VecCore.fewshot.walker import near_strokes, random_walk
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.volume import Volume
@@ -275,6 +275,18 @@ def test_a_walk_fills_even_places_from_seeds_and_stops_at_edges():
     assert (walked[:6].argmax(-1) == 0).all()
     assert (walked[6:].argmax(-1) == 1).all()
     np.testing.assert_allclose(walked.sum(-1), 1, atol=1e-5)
+
+
+def test_structures_are_less_likely_away_from_their_strokes_and_nowhere_impossible():
+    prior = np.full((20, 20, 20, 3), (0.2, 0.5, 0.3), np.float32)
+    seeds = np.full((20, 20, 20), -1)
+    seeds[4:7, 5, 5], seeds[15, 15, 15] = 1, 0
+    here = near_strokes(prior, seeds, [1, 2], np.full(3, 10.0))
+    np.testing.assert_allclose(here[5, 5, 5], prior[5, 5, 5], rtol=1e-6)  # where the strokes are
+    np.testing.assert_allclose(here[..., 2] / here[..., 0], 1.5, rtol=1e-5)  # not painted in this scan: no place
+    assert here[5, 12, 5, 1] < 0.25
+    assert here[19, 19, 19, 1] > 0.01
+    np.testing.assert_allclose(here.sum(-1), 1, rtol=1e-5)
 
 
 # Bad input

@@ -15,7 +15,7 @@ from Vox2VecCore.fewshot.head import Head
 from Vox2VecCore.fewshot.intensity import IntensityMaps, intensity_maps
 from Vox2VecCore.fewshot.postprocessing import NO_PROCESSING, USUAL, Guide, PostProcessing, clean_parts
 from Vox2VecCore.fewshot.predicting import CERTAIN, Predictor
-from Vox2VecCore.fewshot.walker import random_walk
+from Vox2VecCore.fewshot.walker import near_strokes, random_walk
 from Vox2VecCore.grid import ModelGrid, hu_on_grid
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
@@ -181,7 +181,9 @@ def _walked(
     level = next((each for each in pyramid.levels if max(each.stride) >= factor), pyramid.levels[-1])
     features.append(level.unit_vectors(cells).reshape(*shape, -1))
     inside = _pooled(pyramid.body.astype(np.float32), factor) > 0.3
-    return random_walk(prior, np.concatenate(features, axis=-1), seeds, inside, progress.check)
+    structures = [n for n, each in enumerate(head.classes) if not each.background]
+    here = near_strokes(prior, seeds, structures, pyramid.grid.spacing_mm * factor)
+    return random_walk(here, np.concatenate(features, axis=-1), seeds, inside, progress.check)
 
 
 def _outlined(
