@@ -88,13 +88,11 @@ def plant_matches(path: Path) -> None:
     save_matches([Matches(ids, np.stack([voxels, voxels + 1])) for ids in (("s0", "s1"), ("s2", "s3"))], path)
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Folders with a run of every variant: by one process, and by two with half of the patients each."""
-    folder = tmp_path_factory.mktemp("processes")
-    entries = [ScanEntry(f"s{n}", f"p{n}", str(make_scan(folder / f"s{n}.nii.gz", n))) for n in range(4)]
-    scans = prepare_scans(entries, folder / "prepared", (6.0, 6.0, 6.0)).scans
-    one, two = folder / "one", folder / "two"
+def test_two_processes_equal_one(tmp_path: Path) -> None:
+    """Runs of every variant: by one process, and by two with half of the patients each."""
+    entries = [ScanEntry(f"s{n}", f"p{n}", str(make_scan(tmp_path / f"s{n}.nii.gz", n))) for n in range(4)]
+    scans = prepare_scans(entries, tmp_path / "prepared", (6.0, 6.0, 6.0)).scans
+    one, two = tmp_path / "one", tmp_path / "two"
     variants = {name: [*COMMON, *more] for name, more in VARIANTS.items()}
     for runs, patients in ((one, 4), (two, 2)):
         for name, more in variants.items():
@@ -107,25 +105,27 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         patch.setattr(torch, "channels_last_3d", torch.contiguous_format)
         for name, more in variants.items():
             pretrain(scans, tiny("sampling.patients=4", *more), one / name, resume=True)
-    script = folder / "train.py"
+    script = tmp_path / "train.py"
     script.write_text(SCRIPT.format(scans=described(scans)))
     for process in srun(script, two, json.dumps(variants)):
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, out + err[-3000:]
-    return one, two
+    for name in VARIANTS:
+        assert_same_run(name, one / name, two / name)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_two_processes_equal_one(both: tuple[Path, Path], name: str) -> None:
-    one, two = (list(csv.DictReader((runs / name / "log.csv").open())) for runs in both)
+def assert_same_run(name: str, *runs: Path) -> None:
+    one, two = (list(csv.DictReader((run / "log.csv").read_text().splitlines())) for run in runs)
     assert len(one) == len(two) == 3
     for a, b in zip(one, two, strict=True):
         assert float(b["loss"]) == pytest.approx(float(a["loss"]), rel=1e-4)
         assert (float(b["match"]) > 0) == (name == "matched" and int(a["step"]) > 1)
-    expected, got = (weights(runs / name) for runs in both)
+    expected, got = (weights(run) for run in runs)
     assert expected.keys() == got.keys()
     for key in expected:
-        torch.testing.assert_close(got[key], expected[key], rtol=1e-3, atol=2e-4, msg=lambda m, n=key: f"{n}: {m}")
+        torch.testing.assert_close(
+            got[key], expected[key], rtol=1e-3, atol=2e-4, msg=lambda m, n=key: f"{name} {n}: {m}"
+        )
 
 
 def workers(agent: int) -> list[int]:

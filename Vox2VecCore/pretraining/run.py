@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from Vox2VecCore.fewshot.scan_list import own_share
 from Vox2VecCore.paths import cache_folder
 from Vox2VecCore.pretraining.config import PretrainConfig
 from Vox2VecCore.pretraining.errors import PretrainingError
@@ -12,6 +11,7 @@ from Vox2VecCore.pretraining.loop import Machine, pretrain
 from Vox2VecCore.pretraining.manifest import ScanEntry, read_manifest
 from Vox2VecCore.pretraining.prepare import PreparedData, prepare_scans
 from Vox2VecCore.pretraining.probe import load_probe
+from Vox2VecCore.processes import own_share
 from Vox2VecCore.progress import Progress
 
 TRAINING_SPLIT = "train"
