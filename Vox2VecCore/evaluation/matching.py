@@ -2,9 +2,10 @@
 
 ``match``: 500 random body points of every scan are looked for in a shifted, resampled, noisier copy of it.
 ``retrieval``: between patients, the share of an organ's points that are found in the same organ; and segmentation of
-both from 100 voxels an organ of the first. Points are looked for by the most similar voxel alone and ("matched") by
-:func:`~Vox2VecCore.matching.match_points`, whether it calls its answer reliable or not. Every figure stands beside
-those of hand-made features, of the same network with random weights, and of chance, from the same run and voxels.
+both from 100 voxels an organ of the first, by votes and by the head that strokes teach. Points are looked for by the
+most similar voxel alone and ("matched") by :func:`~Vox2VecCore.matching.match_points`, whether it calls its answer
+reliable or not. Every figure stands beside those of hand-made features, of the same network with random weights, and
+of chance, from the same run and voxels.
 """
 
 import tempfile
@@ -29,6 +30,7 @@ from Vox2VecCore.pretraining.evaluation import (
     disturbed_copy,
     feature_kinds,
     few_shot_dice,
+    head_of_strokes,
     hit_rates,
     labels_of,
     matched_places,
@@ -49,6 +51,8 @@ KINDS = ("model", "random weights", "hand-made", CHANCE)
 SAME_MEDIAN, SAME_NEAR = "median error (mm)", "within 10 mm"
 MATCHED_MEDIAN, MATCHED_NEAR, MATCHED_HIT = "matched: median error (mm)", "matched: within 10 mm", "matched: hit rate"
 HIT, DICE_SOURCE, DICE_TARGET = "organ hit rate", "few-shot Dice, source", "few-shot Dice, target"
+HEAD_SOURCE, HEAD_TARGET = "few-shot head: Dice, source", "few-shot head: Dice, target"
+RETRIEVED = (HIT, MATCHED_HIT, DICE_SOURCE, DICE_TARGET, HEAD_SOURCE, HEAD_TARGET)
 KEPT = 3
 
 Row = dict[str, Any]
@@ -150,15 +154,18 @@ def _retrieve(
     for kind in scans.kinds:
         here, other = scans.features(kind, source), scans.features(kind, target)
         rng = np.random.default_rng(seed)
+        same_voxels = deepcopy(rng)
         own, others = labels_of(here, labels[0]), labels_of(other, labels[1])
         organs = _shared(source, target, own, others)
-        dice = few_shot_dice(here, own, [(here, own), (other, others)], organs, rng)
+        both = [(here, own), (other, others)]
+        voted = few_shot_dice(here, own, both, organs, rng)
+        by_head = few_shot_dice(here, own, both, organs, same_voxels, head_of_strokes)
         same_points = deepcopy(rng)
         hits = hit_rates(here, own, other, others, organs, rng)
         matched = hit_rates(here, own, other, others, organs, same_points, matched_places)
-        measured[kind] = {HIT: hits, MATCHED_HIT: matched, DICE_SOURCE: dice[0], DICE_TARGET: dice[1]}
+        measured[kind] = dict(zip(RETRIEVED, (hits, matched, *voted, *by_head), strict=True))
     hits, dice = chance_overlaps(own, others, organs, np.random.default_rng(seed))
-    measured[CHANCE] = {HIT: hits, MATCHED_HIT: hits, DICE_SOURCE: dice[0], DICE_TARGET: dice[1]}
+    measured[CHANCE] = dict(zip(RETRIEVED, (hits, hits, *dice, *dice), strict=True))
     return [
         {
             "protocol": "retrieval",
@@ -209,7 +216,7 @@ def _report(request: EvaluationRequest, settings: MatchingSettings, rows: Sequen
     if "match" in request.protocols:
         tables.append(_by(rows, "match", "scan", ("source",), SAME_NEAR))
     if "retrieval" in request.protocols:
-        for measure in (HIT, MATCHED_HIT, DICE_TARGET):
+        for measure in (HIT, MATCHED_HIT, DICE_TARGET, HEAD_TARGET):
             tables.append(_by(rows, "retrieval", "pair", ("source", "target"), measure))
             tables.append(_by(rows, "retrieval", "structure", ("structure",), measure))
     return Report(f"{model.name}: matching and retrieval", facts, tables, rows, [NOTES])
@@ -219,7 +226,7 @@ def _means(rows: Sequence[Row], protocol: str) -> Table:
     """Every measure of every kind of features: mean over structures, then over scans or pairs of patients."""
     measures = {
         "match": (SAME_MEDIAN, SAME_NEAR, MATCHED_MEDIAN, MATCHED_NEAR),
-        "retrieval": (HIT, MATCHED_HIT, DICE_SOURCE, DICE_TARGET),
+        "retrieval": RETRIEVED,
     }[protocol]
     lines: list[list[str | float]] = [
         [kind, *(_mean(rows, protocol, measure, features=kind) for measure in measures)] for kind in KINDS
@@ -252,7 +259,8 @@ NOTES = """How to read it: *same patient* looks for 500 random body points in a 
 30 points an organ whose most similar voxel in the other patient lies in the same organ. *Matched* figures are of the
 first 100 and 10 of the same points looked up by `match_points` (`vox2vec match`); all its answers count, those it calls
 unreliable too. *Few-shot Dice* comes from votes, weighted by similarity, of 100 voxels an organ and 2000 of the rest of
-the source's body, measured on 150,000 voxels. Means are over structures first, then over scans or pairs of patients.
-The references are of the same run: the same network before training, Gaussian, gradient and Laplacian features at 3 to
-24 mm, and chance. Not for diagnosis.
+the source's body, measured on 150,000 voxels; *few-shot head* is the same by the head that `train_head` learns from
+these voxels, without the CT's intensities and without post-processing. Means are over structures first, then over
+scans or pairs of patients. The references are of the same run: the same network before training, Gaussian, gradient and
+Laplacian features at 3 to 24 mm, and chance. Not for diagnosis.
 """

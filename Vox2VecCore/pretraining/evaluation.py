@@ -15,6 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from Vox2VecCore.embedding import embed
+from Vox2VecCore.fewshot.classes import BACKGROUND, UNLABELLED
+from Vox2VecCore.fewshot.predicting import Predictor
+from Vox2VecCore.fewshot.training import train_head
 from Vox2VecCore.grid import ModelGrid, grid_scan
 from Vox2VecCore.matching import match_points
 from Vox2VecCore.model import Model, save_model
@@ -43,6 +46,10 @@ VOTE_TEMPERATURES = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2)
 Extract = Callable[[Volume, Progress], VoxelFeatures]
 Find = Callable[[VoxelFeatures, NDArray[np.int64], VoxelFeatures], NDArray[np.float64]]
 """Where voxels (n, 3) of the first features are in the second: (n, 3) RAS millimetres."""
+Classify = Callable[[VoxelFeatures, NDArray[np.int64]], NDArray[np.int64]]
+"""Classes (n,) of voxels (n, 3); 0 is the rest."""
+Learn = Callable[[VoxelFeatures, NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]], Classify]
+"""From features, known voxels (n, 3), the class (n,) of each, and the share of every class in the body."""
 
 
 @dataclass(frozen=True)
@@ -280,35 +287,68 @@ def few_shot_dice(
     scans: Sequence[tuple[VoxelFeatures, NDArray[np.int64]]],
     organs: Sequence[int],
     rng: np.random.Generator,
+    learn: Learn | None = None,
 ) -> list[dict[int, float]]:
-    """Dice of every organ on every scan, by votes of 100 voxels an organ and 2000 of the rest, weighted by similarity.
+    """Dice of every organ on every scan, learnt from 100 voxels an organ and 2000 of the rest.
 
-    The organs' sizes are the prior. How sharply votes fall with similarity is chosen by leaving each of these voxels
-    out, so that features of any spread are treated alike. Dice is measured on a random part of the body.
+    It is measured on a random part of the body.
+
+    :param learn: :func:`votes` when left out.
     """
     classes = [0, *organs]
     known = np.where(np.isin(own, organs), own, 0)
     chosen = [_some(known == c, BACKGROUND_VOXELS if c == 0 else FEW_SHOT_VOXELS, rng) for c in classes]
-    vectors = here.at(here.voxels[np.concatenate(chosen)])
     index = np.repeat(np.arange(len(classes)), [len(c) for c in chosen])
-    votes = (np.eye(len(classes))[index] / np.bincount(index)[index, None]).astype(np.float32)
     prior = np.array([(known == c).mean() for c in classes], np.float32)
+    classify = (learn or votes)(here, here.voxels[np.concatenate(chosen)], index, prior)
+    results = []
+    for features, labels in scans:
+        part = _some(np.ones(len(labels), bool), DICE_VOXELS, rng)
+        predicted = np.array(classes)[classify(features, features.voxels[part])]
+        results.append({c: _dice(predicted == c, labels[part] == c) for c in organs})
+    return results
+
+
+def votes(
+    here: VoxelFeatures, voxels: NDArray[np.int64], index: NDArray[np.int64], prior: NDArray[np.float32]
+) -> Classify:
+    """By votes of the known voxels, weighted by similarity; the organs' sizes are the prior.
+
+    How sharply votes fall with similarity is chosen by leaving each of these voxels out, so that features of any
+    spread are treated alike.
+    """
+    vectors = here.at(voxels)
+    cast = (np.eye(len(prior))[index] / np.bincount(index)[index, None]).astype(np.float32)
     similarity = vectors @ vectors.T
     np.fill_diagonal(similarity, -np.inf)
 
     def left_out(temperature: float) -> float:
-        predicted = _voted(similarity, temperature, votes).argmax(axis=1)
-        return float(np.mean([(predicted[index == n] == n).mean() for n in range(len(classes))]))
+        predicted = _voted(similarity, temperature, cast).argmax(axis=1)
+        return float(np.mean([(predicted[index == n] == n).mean() for n in range(len(prior))]))
 
     best = max(VOTE_TEMPERATURES, key=left_out)
-    results = []
-    for features, labels in scans:
-        part = _some(np.ones(len(labels), bool), DICE_VOXELS, rng)
-        blocks = np.array_split(features.voxels[part], max(1, len(part) // 5000))
-        winners = [(_voted(features.at(v) @ vectors.T, best, votes) * prior).argmax(axis=1) for v in blocks]
-        predicted = np.array(classes)[np.concatenate(winners)]
-        results.append({c: _dice(predicted == c, labels[part] == c) for c in organs})
-    return results
+
+    def classify(features: VoxelFeatures, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        blocks = np.array_split(wanted, max(1, len(wanted) // 5000))
+        winners = [(_voted(features.at(v) @ vectors.T, best, cast) * prior).argmax(axis=1) for v in blocks]
+        return np.concatenate(winners)
+
+    return classify
+
+
+def head_of_strokes(
+    here: VoxelFeatures, voxels: NDArray[np.int64], index: NDArray[np.int64], prior: NDArray[np.float32]
+) -> Classify:
+    """By the head that :func:`train_head` learns when every known voxel is a stroke; no CT, no post-processing."""
+    painted = np.zeros(here.grid.shape, np.int16)
+    painted[tuple(voxels.T)] = index + BACKGROUND
+    head = train_head([(here.pyramid, Volume(painted, here.grid.affine, "voxels"))])
+
+    def classify(features: VoxelFeatures, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        labels = Predictor(head, features.pyramid, None).whole().labels[tuple(wanted.T)]
+        return np.where(labels == UNLABELLED, 0, labels - BACKGROUND)
+
+    return classify
 
 
 def _voted(similarity: NDArray[np.float32], temperature: float, votes: NDArray[np.float32]) -> NDArray[np.float32]:
