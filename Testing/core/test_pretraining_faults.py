@@ -17,13 +17,14 @@ import torch
 from Testing.core.test_pretraining_loop import assert_equal, make_scan, tiny, weights
 from Vox2VecCore.errors import Cancelled
 from Vox2VecCore.pretraining import checkpoint
-from Vox2VecCore.pretraining.batches import Batches, Share
+from Vox2VecCore.pretraining.batches import Batches
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.loader import ErrorsAsValues
 from Vox2VecCore.pretraining.loop import Machine, pretrain
 from Vox2VecCore.pretraining.manifest import ScanEntry
 from Vox2VecCore.pretraining.prepare import PreparedScan, prepare_scans
 from Vox2VecCore.pretraining.run_directory import CONFIG
+from Vox2VecCore.processes import Share
 from Vox2VecCore.progress import Progress, ProgressReport
 
 

@@ -18,7 +18,7 @@ from scipy import ndimage
 from Vox2VecCore.errors import Cancelled
 from Vox2VecCore.model import load_model
 from Vox2VecCore.pretraining import checkpoint as checkpoint_module
-from Vox2VecCore.pretraining.batches import Batches, Share
+from Vox2VecCore.pretraining.batches import Batches
 from Vox2VecCore.pretraining.checkpoint import load_newest_checkpoint, save_checkpoint
 from Vox2VecCore.pretraining.config import Optimisation, PretrainConfig, load_config
 from Vox2VecCore.pretraining.errors import PretrainingError
@@ -26,6 +26,7 @@ from Vox2VecCore.pretraining.loop import WeightAverage, learning_rate, pretrain
 from Vox2VecCore.pretraining.manifest import ScanEntry
 from Vox2VecCore.pretraining.objective import Objective
 from Vox2VecCore.pretraining.prepare import PreparedScan, prepare_scans
+from Vox2VecCore.processes import Share
 from Vox2VecCore.progress import Progress
 
 TINY = [
