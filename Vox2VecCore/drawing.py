@@ -117,6 +117,31 @@ def page(
     return figure, lines
 
 
+def chart(width: float, height: float) -> tuple["Figure", "Axes"]:
+    """A dark page with one diagram; sizes in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor=BACKGROUND, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def finish_chart(axis: "Axes", columns: int = 4) -> None:
+    """Colours of a diagram on a dark page, and its legend above it, when everything has been drawn.
+
+    :param columns: of the legend.
+    """
+    axis.set_facecolor(BACKGROUND)
+    axis.tick_params(colors=TEXT, labelsize=9)
+    axis.grid(color=FAINT, alpha=0.2, linewidth=0.6)
+    for label in (axis.xaxis.label, axis.yaxis.label):
+        label.set_color(TEXT)
+    for spine in axis.spines.values():
+        spine.set_color(FAINT)
+    axis.legend(
+        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False, labelcolor=TEXT, fontsize=9
+    )
+
+
 def draw_plane(axis: "Axes", plane: Plane, window_hu: tuple[float, float] | None, letters: bool = True) -> None:
     """A plane with its orientation letters.
 

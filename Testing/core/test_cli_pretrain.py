@@ -64,6 +64,7 @@ def test_a_model_that_embeds(run: Run, source: Path, tmp_path: Path) -> None:
     }  # fmt: skip
     with (tmp_path / "mine" / "log.csv").open() as stream:
         assert [bool(row["probe_dice_source"]) for row in csv.DictReader(stream)] == [False, False, True] * 2
+    assert (tmp_path / "mine" / "curves.png").stat().st_size > 10_000
     assert load_model("mine/model").name == "mine"
     assert answer(run, "embed", source / "a.nii.gz", "--model", "mine/model")["channels"] == 3 * 4
     assert "CC0: 4 scans" in (tmp_path / "mine" / "model" / "README.md").read_text()

@@ -21,6 +21,7 @@ from Vox2VecCore.pretraining import checkpoint as checkpoint_module
 from Vox2VecCore.pretraining.batches import Batches
 from Vox2VecCore.pretraining.checkpoint import load_newest_checkpoint, save_checkpoint
 from Vox2VecCore.pretraining.config import Optimisation, PretrainConfig, load_config
+from Vox2VecCore.pretraining.curves import curves_figure, logs_of
 from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.loop import WeightAverage, learning_rate, pretrain
 from Vox2VecCore.pretraining.manifest import ScanEntry
@@ -233,6 +234,15 @@ def test_tensorboard_shows_what_the_csv_says(straight: Path) -> None:
         assert shown == [(int(row["step"]), pytest.approx(float(row[name]), rel=1e-4)) for row in rows], name
 
 
+def test_curves_join_the_stages(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("step,loss,match,probe_hit_rate\n10,5,0,\n20,4,0,0.1\n")
+    (tmp_path / "two.csv").write_text("step,loss,match,probe_hit_rate\n10,3,0,0.2\n")
+    loss, share = curves_figure([tmp_path / "one.csv", tmp_path / "two.csv"]).axes
+    assert [line.get_xydata().tolist() for line in loss.lines[:-1]] == [[[10, 5], [20, 4], [30, 3]]]
+    np.testing.assert_allclose(share.lines[0].get_xydata(), [[20, 0.1], [30, 0.2]])
+    assert [line.get_xdata()[0] for line in (loss.lines[-1], share.lines[-1])] == [20, 20], "where a stage ends"
+
+
 def test_torn_checkpoint_is_not_chosen(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save_checkpoint({"step": step}, tmp_path, step)
@@ -289,6 +299,7 @@ def test_a_run_begins_with_the_average_of_an_earlier_one(
     learnt = [name for name in learnt if not name.endswith(("num_batches_tracked", "updates"))]
     assert_equal(*({name: values[name] for name in learnt} for values in (before, after)))
     assert any(not torch.equal(before[name], before[name.removeprefix("average ")]) for name in learnt)
+    assert logs_of(tmp_path / "run") == [straight / "log.csv", tmp_path / "run" / "log.csv"]
     stages = load_model(tmp_path / "run" / "model").config.training["stages_before"]
     assert [(stage["steps"], stage["seed"], len(stage["scans"])) for stage in stages] == [(6, 0, 4)]
     with pytest.raises(PretrainingError, match="another one"):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN_SKIPPED = 5
 DEFAULT_PRESET = "small"
+CURVES = "curves.png"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -68,10 +69,14 @@ def pretrain(
     """Pretrain a network on the scans of a manifest, without labels.
 
     Scans of split "train" and scans without a split are learnt from; labelled scans of split "probe" test it meanwhile.
-    Ctrl-C leaves a checkpoint, and --resume goes on as if nothing had happened. Log: RUN/log.csv and TensorBoard.
+    Ctrl-C leaves a checkpoint, and --resume goes on as if nothing had happened. Log: RUN/log.csv, RUN/curves.png and
+    TensorBoard.
     """
+    from Vox2VecCore.drawing import need_matplotlib, save
+    from Vox2VecCore.pretraining.curves import curves_figure, logs_of
     from Vox2VecCore.pretraining.run import pretrain_on_manifest
 
+    need_matplotlib()
     started = time.monotonic()
     settings = _settings(out, config, preset, change, steps, resume)
     machine = _machine(device, devices, nodes, loaders)
@@ -111,6 +116,7 @@ def pretrain(
         raise
     if not _first_process():
         return
+    save(curves_figure(logs_of(out)), out / CURVES)
     result = _result(out, directory, found[0], last, settings.optimisation.steps, time.monotonic() - started)
     report(result, as_json, lambda: _human(result))
 
@@ -209,6 +215,7 @@ def _human(result: dict[str, Any]) -> RenderableType:
             "Trained": f"{result['steps']} steps on {result['scans']} scans, {len(result['skipped'])} skipped",
             **({"Loss": f"{last['loss']:.4g}"} if "loss" in last else {}),
             **{key.replace("_", " ").capitalize(): value for key, value in measured.items()},
+            "Curves": str(Path(result["run"]) / CURVES),
             "Next": f"vox2vec embed CT --model {result['model']}",
         }
     )

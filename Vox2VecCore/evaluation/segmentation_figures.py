@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from Vox2VecCore.drawing import (
-    BACKGROUND,
     CAPTION,
-    FAINT,
     LABELLED,
-    TEXT,
     caption,
+    chart,
     draw_plane,
+    finish_chart,
     need_matplotlib,
     page,
     row_label,
@@ -66,7 +65,7 @@ def structures_figure(rows: Sequence[Row], classes: Sequence[str]) -> "Figure":
     """Mean Dice of every structure, a dot for every protocol; of trainings on all scans, or else on the most."""
     labelled = {row["labelled"] for row in rows}
     shown = 0 if 0 in labelled else max(labelled)
-    figure, axis = _chart(9.0, 1.6 + 0.24 * len(classes))
+    figure, axis = chart(9.0, 1.6 + 0.24 * len(classes))
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     for protocol in protocols:
         own = [row for row in rows if row["protocol"] == protocol and row["labelled"] == shown]
@@ -77,13 +76,13 @@ def structures_figure(rows: Sequence[Row], classes: Sequence[str]) -> "Figure":
         axis.plot(means, range(len(classes)), "o", color=COLOURS[protocol], markersize=6, alpha=0.9, label=label)
     axis.set(ylim=(len(classes) - 0.5, -0.5), xlim=(-0.02, 1), xlabel="Dice on the scan's own grid")
     axis.set_yticks(range(len(classes)), [name.replace("_", " ") for name in classes])
-    _finish(axis)
+    finish_chart(axis)
     return figure
 
 
 def curves_figure(rows: Sequence[Row]) -> "Figure":
     """Mean Dice against the number of training scans."""
-    figure, axis = _chart(7.0, 4.5)
+    figure, axis = chart(7.0, 4.5)
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         points = []
         for labelled in {row["labelled"] for row in rows if row["protocol"] == protocol}:
@@ -94,7 +93,7 @@ def curves_figure(rows: Sequence[Row]) -> "Figure":
         bars = np.nan_to_num(spreads)
         axis.errorbar(scans_, means, bars, marker="o", color=COLOURS[protocol], capsize=3, label=protocol)
     axis.set(ylim=(0, 1), xlabel="training scans", ylabel="mean Dice ± SD over folds and seeds")
-    _finish(axis)
+    finish_chart(axis)
     return figure
 
 
@@ -126,20 +125,3 @@ def _outline(axis: "Axes", mask: Plane, number: int) -> None:
     x = left + (np.arange(columns) + 0.5) * (right - left) / columns
     y = top + (np.arange(rows) + 0.5) * (bottom - top) / rows
     axis.contour(x, y, mask.image.astype(np.float32), levels=[0.5], colors=[colour], linewidths=1.1)
-
-
-def _chart(width: float, height: float) -> tuple["Figure", "Axes"]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), facecolor=BACKGROUND, layout="constrained")
-    return figure, figure.add_subplot(facecolor=BACKGROUND)
-
-
-def _finish(axis: "Axes") -> None:
-    axis.tick_params(colors=TEXT, labelsize=9)
-    axis.grid(color=FAINT, alpha=0.2, linewidth=0.6)
-    for label in (axis.xaxis.label, axis.yaxis.label):
-        label.set_color(TEXT)
-    for spine in axis.spines.values():
-        spine.set_color(FAINT)
-    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False, labelcolor=TEXT, fontsize=9)
