@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from Vox2VecCore.alignment import agreed_affine
+from Vox2VecCore.alignment import AGREE_MM, agreed_affine
 from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.search import best_voxels
 
@@ -50,6 +50,11 @@ class Landmarks:
         alike = np.linalg.norm(displacements[:, None] - moved, axis=-1) < ALIKE_MM
         tried = (np.linalg.norm(self.asked - point, axis=1) < NEAR_MM).sum()
         return alike.sum(axis=1) / max(int(tried), FEW)
+
+    def agreement(self, affine: NDArray[np.float64]) -> float:
+        """Share of the voxels tried that are landmarks and lie where an affine map (4, 3) leads, 0 to 1."""
+        apart = np.linalg.norm(self.here @ affine[:3] + affine[3] - self.there, axis=1)
+        return float((apart < AGREE_MM[-1]).sum()) / max(len(self.asked), FEW)
 
     def reversed(self, asked: NDArray[np.float64]) -> "Landmarks":
         """The same correspondences seen from the other scan."""
