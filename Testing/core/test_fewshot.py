@@ -310,6 +310,11 @@ def test_no_strokes_one_class_only_and_strokes_in_air_are_refused(pyramid):
     negative.array[7, 6, 8] = -3
     with pytest.raises(HeadError, match="-3"):
         train_head([(pyramid, negative)])
+    for value in (2.5, np.nan):
+        halves = strokes().with_array(strokes().array.astype(np.float32))
+        halves.array[7, 6, 8] = value
+        with pytest.raises(HeadError, match="not whole numbers"):
+            train_head([(pyramid, halves)])
     with pytest.raises(HeadError, match="no scans"):
         train_head([])
     with pytest.raises(HeadError, match="Unknown method"):

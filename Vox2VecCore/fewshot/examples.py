@@ -70,23 +70,30 @@ def stroke_voxels(
 
     Several voxels of the CT in one of the grid count once; the rarer class wins, for it is the smaller structure.
 
-    :raises HeadError: if nothing is painted, or nothing where the scan was embedded.
+    :raises HeadError: if nothing is painted, or nothing where the scan was embedded, or values are no class values.
     """
     array = np.asarray(strokes.array)
-    box = ndimage.find_objects((array != UNLABELLED).astype(np.uint8))
-    if not box or box[0] is None:
+    painted = array != UNLABELLED
+    if not painted.any():
         raise HeadError(f"{strokes.name}: holds no strokes; paint some in the structure and some in the background.")
+    if array.dtype.kind not in "iu" and (array[painted] % 1 != 0).any():
+        raise HeadError(f"{strokes.name}: holds values that are not whole numbers; give the label of every voxel.")
     if array.min() < 0:
         raise HeadError(f"{strokes.name}: holds the value {array.min()}; values count from 1, and 0 is unlabelled.")
-    part, first = array[box[0]], np.array([side.start for side in box[0]])
-    numbers = np.zeros(part.shape, np.int64)
-    for value in np.unique(part[part != UNLABELLED]):
-        connected, _ = ndimage.label(part == value, TOUCHING)
-        numbers[connected > 0] = connected[connected > 0] + numbers.max()
-    ijk = np.argwhere(part != UNLABELLED)
-    values, numbers = part[tuple(ijk.T)].astype(np.int64), numbers[tuple(ijk.T)]
+    places, found, numbers = [], [], []
+    count = 0
+    for value, box in enumerate(ndimage.find_objects(array if array.dtype.kind in "iu" else array.astype(int)), 1):
+        if box is None:
+            continue
+        connected, strokes_of_it = ndimage.label(array[box] == value, TOUCHING)
+        of = np.nonzero(connected)
+        places.append(np.stack(of, axis=1) + [side.start for side in box])
+        numbers.append(connected[of].astype(np.int64) + count)
+        found.append(np.full(len(of[0]), value))
+        count += strokes_of_it
+    ijk, values, numbers = np.concatenate(places), np.concatenate(found), np.concatenate(numbers)
     grid = pyramid.grid
-    voxels = np.floor(grid.to_voxels(strokes.to_ras(ijk + first)) + 0.5).astype(np.int64)
+    voxels = np.floor(grid.to_voxels(strokes.to_ras(ijk)) + 0.5).astype(np.int64)
     inside = ((voxels >= 0) & (voxels < np.array(grid.shape))).all(axis=1)
     voxels, values, numbers = voxels[inside], values[inside], numbers[inside]
     kept = pyramid.levels[-1].unit_vectors(voxels).any(axis=1) if len(voxels) else np.zeros(0, bool)

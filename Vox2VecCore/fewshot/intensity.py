@@ -35,6 +35,11 @@ class IntensityMaps:
 
     rows: Sequence[NDArray[np.int16]]
 
+    @property
+    def hu(self) -> NDArray[np.float32]:
+        """HU (X, Y, Z) on the grid, in steps of :data:`STEP_HU`."""
+        return self.rows[0] * np.float32(STEP_HU) + np.float32(LOWEST_HU)
+
     def at(self, voxels: NDArray[np.int64]) -> NDArray[np.float32]:
         """Features (n, CHANNELS) of grid voxels (n, 3)."""
         index = tuple(voxels.T)

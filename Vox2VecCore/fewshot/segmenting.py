@@ -13,7 +13,7 @@ from Vox2VecCore.fewshot.classes import UNLABELLED, HeadClass
 from Vox2VecCore.fewshot.examples import stroke_voxels
 from Vox2VecCore.fewshot.head import Head
 from Vox2VecCore.fewshot.intensity import IntensityMaps, intensity_maps
-from Vox2VecCore.fewshot.postprocessing import NO_PROCESSING, USUAL, Guide, PostProcessing, clean_parts
+from Vox2VecCore.fewshot.postprocessing import GUIDE_HU, NO_PROCESSING, USUAL, PostProcessing, clean_parts, guided
 from Vox2VecCore.fewshot.predicting import CERTAIN, Predictor
 from Vox2VecCore.fewshot.walker import near_strokes, random_walk
 from Vox2VecCore.grid import ModelGrid, hu_on_grid
@@ -90,12 +90,14 @@ def segment(
         intensity = intensity_maps(volume, pyramid.grid)
     predictor = Predictor(head, pyramid, intensity)
     spread = processing.spread and strokes is not None and bool(np.any(strokes.array))
-    hu = hu_on_grid(volume, pyramid.grid) if volume is not None and spread else None
+    hu = None
+    if volume is not None and (spread or processing.follow_edges):
+        hu = hu_on_grid(volume, pyramid.grid) if intensity is None else intensity.hu
     factor = _factor(pyramid) if spread else 1
     coarse = _pooled_probabilities(predictor, pyramid, len(head.classes), factor, progress)
     if spread and strokes is not None:
         coarse = _walked(coarse, pyramid, head, hu, strokes, factor, progress)
-    labels = _outlined(coarse, pyramid, head, volume if processing.follow_edges else None, factor, progress)
+    labels = _outlined(coarse, pyramid, head, volume if processing.follow_edges else None, hu, factor, progress)
     painted = None if strokes is None else np.asarray(strokes.array)
     if painted is not None and processing.hold_strokes:
         nothing = [each.value for each in head.classes if each.background]
@@ -191,10 +193,14 @@ def _outlined(
     pyramid: FeaturePyramid,
     head: Head,
     volume: Volume | None,
+    hu: NDArray[np.float32] | None,
     factor: int,
     progress: Progress,
 ) -> NDArray[np.int16]:
-    """The likeliest class of every voxel of the CT, class after class, each only where it is to be expected."""
+    """The likeliest class of every voxel of the CT, class after class, each only where it is to be expected.
+
+    :param volume: the CT whose edges outlines follow, or ``None``; ``hu`` is the same on the embedding's grid.
+    """
     grid = pyramid.grid
     labels = np.zeros(grid.source_shape, np.int16, order="F")
     best = np.zeros(grid.source_shape, np.float16, order="F")
@@ -204,39 +210,50 @@ def _outlined(
         expected = coarse[..., n] > LEAST_PROBABLE
         if n == background or not expected.any():
             continue
-        box = _source_box(expected, factor, grid)
-        part = replace(
-            grid,
-            source_shape=triple([side.stop - side.start for side in box]),
-            source_affine=grid.source_affine @ _shift([side.start for side in box]),
-        )
-        follow = Guide(volume.array[box], volume.spacing_mm) if volume is not None else None
-
-        def fine(index: int, part: ModelGrid = part, follow: Guide | None = follow) -> NDArray[np.float32]:
-            values = part.to_source(_enlarged(coarse[..., index], factor, part.shape))
-            return values if follow is None else follow(values)
-
-        own = fine(n)
-        better = own > best[box]
-        if background is not None:
-            better &= own > fine(background)
-        best[box][better] = own[better]
+        cells, voxels, part, box = _boxes(expected, factor, grid)
+        near = coarse[cells]
+        ahead = near[..., n] if background is None else near[..., n] - near[..., background]
+        ahead = _enlarged(ahead, factor, part.shape)
+        if volume is None or hu is None:
+            score = part.to_source(ahead)
+        else:
+            # Slope and offset are smooth, so the grid of the embedding does for them (He and Sun, 2015).
+            slope, offset = guided(hu[voxels], ahead, grid.spacing_mm)
+            score = part.to_source(slope)
+            score *= np.clip(volume.array[box], *GUIDE_HU)
+            score += part.to_source(offset)
+        better = score > best[box]
+        best[box][better] = score[better]
         labels[box][better] = each.value
     return labels
 
 
-def _source_box(expected: NDArray[np.bool_], factor: int, grid: ModelGrid) -> tuple[slice, ...]:
-    """The part of the CT in which cells of the grid lie, and a margin for the outline."""
-    cells = np.argwhere(expected)
-    first, last = (cells.min(axis=0) - 1) * factor, (cells.max(axis=0) + 2) * factor
-    corners = np.where(np.array(list(np.ndindex(2, 2, 2))), last, first)
+def _boxes(
+    expected: NDArray[np.bool_], factor: int, grid: ModelGrid
+) -> tuple[tuple[slice, ...], tuple[slice, ...], ModelGrid, tuple[slice, ...]]:
+    """Cells around the expected ones, their voxels, the grid of these, and the part of the CT in which they lie."""
+    found = np.argwhere(expected)
+    first, last = np.maximum(found.min(axis=0) - 1, 0), np.minimum(found.max(axis=0) + 2, expected.shape)
+    start, stop = first * factor, np.minimum(last * factor, grid.shape)
+    corners = np.where(np.array(list(np.ndindex(2, 2, 2))), stop - 0.5, start - 0.5)
     seen = apply_affine(grid.ras_to_source, grid.to_ras(corners))
     low = np.clip(np.floor(seen.min(axis=0)), 0, np.array(grid.source_shape) - 1).astype(int)
     high = np.clip(np.ceil(seen.max(axis=0)) + 1, low + 1, grid.source_shape).astype(int)
-    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    part = replace(
+        grid,
+        shape=triple((stop - start).tolist()),
+        affine=grid.affine @ _shift(start),
+        source_shape=triple((high - low).tolist()),
+        source_affine=grid.source_affine @ _shift(low),
+    )
+    return _slices(first, last), _slices(start, stop), part, _slices(low, high)
 
 
-def _shift(voxels: Sequence[int]) -> NDArray[np.float64]:
+def _slices(start: NDArray, stop: NDArray) -> tuple[slice, ...]:
+    return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+
+
+def _shift(voxels: NDArray) -> NDArray[np.float64]:
     matrix = np.eye(4)
     matrix[:3, 3] = voxels
     return matrix
