@@ -124,7 +124,7 @@ def _kept(
 
 
 def _holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Places that are cut off from the border of the array, as ``scipy.ndimage.binary_fill_holes`` finds, in one pass."""
+    """Places cut off from the border of the array, as ``scipy.ndimage.binary_fill_holes`` finds them, in one pass."""
     parts, count = ndimage.label(~mask)
     open_ = np.zeros(count + 1, bool)
     open_[0] = True
