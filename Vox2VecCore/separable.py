@@ -25,6 +25,8 @@ from Vox2VecCore.pyramid import FeaturePyramid
 
 SLAB_PLANES = 16
 FEW_VOXELS = 10_000
+SPARSE = 30
+"""Where a level has so many times more cells than voxels are asked for, few voxels share one."""
 BLOCK_ELEMENTS = 1 << 20
 """Stored components converted to float32 at a time: 4 MB, which stay in the cache for the product."""
 
@@ -119,18 +121,26 @@ def map_voxels(pyramid: FeaturePyramid, matrices: Sequence[Tensor], voxels: NDAr
     total = torch.zeros(len(voxels), matrices[0].shape[1])
     for level, stored, matrix in zip(pyramid.levels, level_tensors(pyramid), matrices, strict=True):
         rows, inverse = distinct_cells(voxels, level.stride, stored.shape[:3])
-        vectors = stored.view(-1, stored.shape[3])[rows].float()
-        total += (vectors @ (matrix * level.unit_scale))[inverse]
+        vectors = stored.view(-1, stored.shape[3]).index_select(0, rows).float()
+        total += (vectors @ (matrix * level.unit_scale)).index_select(0, inverse)
     return total
 
 
 def distinct_cells(voxels: NDArray[np.int64], stride: Sequence[int], shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Flat indices of the level cells that voxels (n, 3) lie in, each once, and for every voxel which one."""
-    flat = np.ravel_multi_index(tuple((voxels // np.array(stride)).T), tuple(shape))
+    """Flat indices of the level cells that voxels (n, 3) lie in, and for every voxel which of them.
+
+    Each once, but for levels in which voxels hardly ever share a cell: there looking for repetitions costs more than
+    computing them.
+    """
+    i, j, k = (voxels[:, axis] // stride[axis] for axis in range(3))
+    flat = (i * shape[1] + j) * shape[2] + k
+    cells = int(np.prod(shape))
+    if max(stride) == 1 or cells > SPARSE * len(flat):
+        return torch.from_numpy(flat), torch.arange(len(flat))
     if len(flat) < FEW_VOXELS:
         rows, inverse = np.unique(flat, return_inverse=True)
         return torch.from_numpy(rows), torch.from_numpy(inverse.reshape(-1))
-    seen = np.zeros(int(np.prod(shape)), bool)  # no sorting: an oblique slice has a million voxels under the mouse
+    seen = np.zeros(cells, bool)  # no sorting: an oblique slice has many voxels under the mouse
     seen[flat] = True
     rows = np.flatnonzero(seen)
     place = np.empty(len(seen), np.int32)

@@ -1,7 +1,6 @@
 """The module on the Qt stand-in, over a real scene; every test fails on exceptions in slots and lines from VTK."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,9 @@ from Testing.support.qt_stand_in import failures
 from Testing.support.qt_stand_in.desktop import Desktop
 from Testing.support.scans import phantom
 from Testing.support.slicer_app import App
+from Testing.support.slicer_fixtures import shared_cache
+
+__all__ = ["shared_cache"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MODULE = REPOSITORY / "Vox2VecSlicer" / "Vox2VecSlicer.py"
@@ -171,20 +173,12 @@ def slow_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "tile_image", wait)
 
 
-@pytest.fixture(scope="session")
-def known_embeddings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache after the CT of :func:`embedded` was embedded for the first time."""
-    return tmp_path_factory.mktemp("known embeddings")
-
-
 @pytest.fixture
-def embedded(panel: Panel, add_ct: Callable[..., Any], private_cache: Path, known_embeddings: Path) -> Any:
+def embedded(panel: Panel, add_ct: Callable[..., Any], shared_cache: Path) -> Any:
     """A CT that is chosen and embedded; computed by the first test that asks for it, from the cache for the others."""
-    shutil.copytree(known_embeddings, private_cache, dirs_exist_ok=True)
     ct = add_ct()
     panel.ui.volumeSelector.setCurrentNode(ct)
     panel.press(panel.ui.embedButton)
     panel.finish()
     assert panel.session.isEmbedded(ct)
-    shutil.copytree(private_cache, known_embeddings, dirs_exist_ok=True)
     return ct

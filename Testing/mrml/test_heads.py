@@ -85,7 +85,7 @@ def real(scene):
 
 
 @pytest.fixture
-def bench(real, demo_ct) -> Bench:
+def bench(real, demo_ct, shared_cache) -> Bench:
     """The demo CT, embedded around the liver by the shipped model, with strokes in the liver and around it."""
     volume, labels = read_volume(demo_ct), read_labels(DEMO_CT.with_name("demo_ct_labels.nii.gz"))
     node = volumeNode(volume.affine, np.asarray(volume.array), name="Chest")

@@ -7,8 +7,16 @@ import slicer
 from Testing.mrml.test_overlay import scanOf
 from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, linearTransform, put, rigid, sliceViews, volumeNode
 from Vox2VecCore.similarity import calibration, make_query, whole_scan
-from Vox2VecSlicerLib import Geometry
-from Vox2VecSlicerLib.Planes import alignedPlanes, isAligned, obliqueVoxels, planeInGrid, writeSlices
+from Vox2VecSlicerLib import Geometry, Planes
+from Vox2VecSlicerLib.Planes import (
+    alignedPlanes,
+    everyNth,
+    isAligned,
+    obliqueVoxels,
+    planeInGrid,
+    stepFor,
+    writeSlices,
+)
 
 
 def queryOf(scan, world):
@@ -113,6 +121,50 @@ def test_the_overlay_follows_the_mouse(explored):
     assert explored.hover.tick(), "another slice is displayed"
     voxels = tuple(cornersOfDisplayed(scan, explored.views_[0]).T)
     np.testing.assert_allclose(np.asarray(slicer.util.arrayFromVolume(overlay)).T[voxels], whole[voxels], atol=0.05)
+
+
+@pytest.mark.parametrize("parent", ["linear", "grid"])
+def test_a_large_oblique_or_curved_slice_is_coarse_until_the_mouse_rests(explored, monkeypatch, parent):
+    """Fewer voxels at once, each of them right and in its place; all of them a moment later."""
+    monkeypatch.setattr(Planes, "MOVING_VOXELS", 5000)
+    node = explored.state.volume
+    put(node, parent)
+    explored.views_[1].SetOrientationToAxial()
+    explored.state.hover = True
+    scan = explored.embeddings.scan(node)
+    middle = scan.toWorld(scan.pyramid.grid.to_ras([np.array(scan.pyramid.grid.shape) / 2]))[0]
+    for view in explored.views_:
+        view.JumpSliceByCentering(*middle)
+    moveMouse(explored, middle)
+    step = stepFor(scan, explored.views_)
+    assert step in (2, 4)
+    assert explored.hover.tick() and explored.hover.isPending
+    query, calibrate = queryOf(scan, middle)
+    whole = whole_scan(scan.pyramid, query, calibrate)
+    coarse, overlay = np.asarray(slicer.util.arrayFromVolume(explored.overlayNode)).T, explored.overlayNode
+    assert coarse.shape == everyNth(whole.shape, step)
+    ijk = np.argwhere(coarse > 0)
+    assert len(ijk) > 20
+    local = (Geometry.ijkToLocal(overlay) @ np.column_stack([ijk, np.ones(len(ijk))]).T).T[:, :3]
+    voxels = scan.pyramid.grid.to_voxels(scan.fromWorld(Geometry.toWorld(overlay, local)))
+    np.testing.assert_allclose(voxels, np.rint(voxels), atol=0.02)
+    np.testing.assert_allclose(coarse[tuple(ijk.T)], whole[tuple(np.rint(voxels).astype(int).T)], atol=0.5)
+    for view in explored.views_ if parent == "linear" else []:
+        low = np.floor((cornersOfDisplayed(scan, view) - step // 2) / step).astype(int)
+        shown = tuple(low[((low >= 0) & (low < coarse.shape)).all(axis=1)].T)
+        np.testing.assert_allclose(
+            coarse[shown], whole[step // 2 :: step, step // 2 :: step, step // 2 :: step][shown], atol=0.5
+        )
+    explored.wait()
+    assert not explored.hover.isPending
+    np.testing.assert_allclose(np.asarray(slicer.util.arrayFromVolume(overlay)).T, whole, atol=1e-4)
+    explored.views_[0].SetSliceOffset(explored.views_[0].GetSliceOffset() + 9)
+    assert not explored.hover.tick(), "the whole map is there already"
+    moveMouse(explored, middle + np.array([9.0, 0, 0]))
+    assert explored.hover.tick() and explored.hover.isPending
+    moveMouse(explored, (900.0, 0.0, 0.0))
+    explored.wait()
+    assert not explored.hover.isShown and not explored.hover.isPending
 
 
 def test_many_moves_are_one_computation(explored):

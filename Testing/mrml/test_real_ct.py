@@ -6,24 +6,25 @@ import numpy as np
 import slicer
 
 from Testing.conftest import DEMO_CT
+from Testing.mrml.test_heads import AROUND_THE_LIVER_MM
 from Testing.support.slicer_nodes import sliceViews
 from Vox2VecCore.volume_io import read_labels
 from Vox2VecSlicerLib import Geometry
 
 
-def test_a_click_in_an_organ_finds_the_organ(session, demo_ct):
+def test_a_click_in_an_organ_finds_the_organ(session, demo_ct, shared_cache):
     node = slicer.util.loadVolume(str(demo_ct))
     views = sliceViews(node)
     session.state.volume, session.state.model = node, "vox2vec-small"
-    session.state.engine = "auto"
+    session.state.device = session.state.engine = "auto"
     roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
     labels = read_labels(DEMO_CT.with_name("demo_ct_labels.nii.gz"))
     liver = np.argwhere(labels.array == liverLabel())
     centre = labels.to_ras([liver.mean(axis=0)])[0]
     nearest = liver[np.linalg.norm(labels.to_ras(liver) - centre, axis=1).argmin()]
     centre = labels.to_ras([nearest])[0]
-    roi.SetXYZ(centre)
-    roi.SetRadiusXYZ(130, 100, 60)
+    roi.SetXYZ(labels.to_ras([liver.mean(axis=0)])[0])
+    roi.SetRadiusXYZ(AROUND_THE_LIVER_MM)
     session.state.roi = roi
     session.embed(wait=True)
     session.points.addPositive(centre)
@@ -41,10 +42,10 @@ def test_a_click_in_an_organ_finds_the_organ(session, demo_ct):
         crosshair.SetCursorPositionRAS([centre[0] + 3 * step, centre[1], centre[2]])
         for view in views:
             view.JumpSliceByOffsetting(centre[0] + 3 * step, centre[1], centre[2])
-        begin = time.perf_counter()
+        begin = time.thread_time()
         assert session.hover.tick()
-        seconds.append(time.perf_counter() - begin)
-    assert np.median(seconds) < 0.25, f"hover took {np.median(seconds) * 1000:.0f} ms"
+        seconds.append(time.thread_time() - begin)
+    assert np.median(seconds) < 0.05, f"hover took {np.median(seconds) * 1000:.0f} ms"
     ijk = np.rint(Geometry.worldToIjk(node, [centre]))[0].astype(int)
     part = ijk - np.array(scan.part.first)
     assert ((part >= 0) & (part < scan.pyramid.grid.source_shape)).all()

@@ -50,7 +50,7 @@ def test_deleting_the_volume_in_the_middle_of_a_job(held, scene):
     assert held.isEmbedded(other), "the session stays usable"
 
 
-def test_closing_the_scene_in_the_middle_of_a_job(held, slicer_app, scene):
+def test_closing_the_scene_in_the_middle_of_a_job(held, slicer_app, scene, tiny_model):
     closed = []
     held.sceneClosed.connect(lambda: closed.append(1))
     sliceViews(node := volumeNode())
@@ -62,6 +62,7 @@ def test_closing_the_scene_in_the_middle_of_a_job(held, slicer_app, scene):
     assert closed == [1]
     assert held.state.volume is None
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 0
+    held.state.model, held.state.device, held.state.engine = str(tiny_model), "cpu", "torch"
     held.embed(volumeNode(), wait=True)
 
 
@@ -71,6 +72,7 @@ def test_closing_leaves_no_node_of_ours(session, scene, slicer_app, tiny_model):
     node = volumeNode()
     sliceViews(node)
     session.state.volume, session.state.model = node, str(tiny_model)
+    session.state.device, session.state.engine = "cpu", "torch"
     session.embed(wait=True)
     session.points.addPositive((0, 0, 0))
     session.state.view = "colors"

@@ -1,5 +1,6 @@
 """Fixtures for tests that need Slicer's MRML: one application a process, an empty scene a test, no VTK complaint."""
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from Testing.support.models import random_model
 
     return random_model(tmp_path_factory.mktemp("models"), statistics=True).directory
+
+
+@pytest.fixture
+def shared_cache(private_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """For tests that embed the same part of a real CT: the first one computes, the others find it."""
+    known = tmp_path_factory.getbasetemp() / "known embeddings"
+    if known.is_dir():
+        shutil.copytree(known, private_cache, dirs_exist_ok=True)
+    yield private_cache
+    shutil.copytree(private_cache, known, dirs_exist_ok=True)
 
 
 @pytest.fixture

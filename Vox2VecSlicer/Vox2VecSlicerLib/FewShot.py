@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Heads import Example, HeadTool, Prediction, Structure
 from Vox2VecSlicerLib.HeadStore import headText, storeHead
+from Vox2VecSlicerLib.Overlay import inImageOrder
 from Vox2VecSlicerLib.Result import Result
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Segments import (
@@ -169,7 +170,7 @@ class FewShot:
         fillSegmentation(node, preview)
         node.GetDisplayNode().SetVisibility(True)
         if preview.prediction.uncertainty is not None:
-            self._views.fill("uncertainty", scan).setMap(scan, preview.prediction.uncertainty)
+            self._views.setMap("uncertainty", scan, preview.prediction.uncertainty)
             self._views.update()
         self.updated.emit()
 
@@ -284,6 +285,8 @@ def contentOf(preview: Preview, label: int) -> Callable[[Progress], SegmentConte
 def previewOf(tool: HeadTool, head: Any, scan: Scan, prediction: Prediction) -> Preview:
     """A prediction, ready to be shown. For the worker."""
     labels = labelBox(scan.part.turned(prediction.labels.array), scan.part.first)
+    if prediction.uncertainty is not None:
+        prediction = replace(prediction, uncertainty=inImageOrder(prediction.uncertainty))
     return Preview(scan, prediction, tool.structures(head), labels)
 
 

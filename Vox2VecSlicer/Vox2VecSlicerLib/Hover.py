@@ -4,32 +4,42 @@ Nothing is queued: every tick looks where the mouse is now and which slices are 
 something has changed. While the mouse is away, the map of the pinned points is shown.
 """
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from Vox2VecCore.errors import PointError
+from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.Layers import shownIn, sliceNodesShowing
-from Vox2VecSlicerLib.Planes import writeSlices
+from Vox2VecSlicerLib.Overlay import inImageOrder
+from Vox2VecSlicerLib.Planes import stepFor, writeSlices
 from Vox2VecSlicerLib.Points import PointLists
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.Similarity import KIND, Similarity
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Views import Views
+from Vox2VecSlicerLib.Worker import Worker
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkMRMLVolumeNode
 
 SAME_PLACE_MM = 1e-3
+REFINEMENT = "hover"
+REST_SECONDS = 0.1
+"""How long the mouse has to rest before what it shows is refined."""
 
 
 class Hover:
     """Follows the mouse over the slice views, always (``state.hover``) or while Shift is pressed.
 
-    Slicer moves the crosshair to the mouse while Shift is pressed; that is how it is noticed.
+    Slicer moves the crosshair to the mouse while Shift is pressed; that is how it is noticed. What the slice views show
+    is computed at once, on the main thread. Where that would take too long, because they cut a large scan obliquely or
+    it lies under a curved transform, fewer voxels are (:func:`Planes.stepFor`); when the mouse rests, the worker
+    computes the others.
     """
 
     def __init__(
@@ -38,6 +48,7 @@ class Hover:
         state: ModuleState,
         points: PointLists,
         views: Views,
+        worker: Worker,
         similarity: Similarity,
         scans: "Callable[[vtkMRMLVolumeNode | None], Scan | None]",
     ) -> None:
@@ -47,9 +58,19 @@ class Hover:
         self._state = state
         self._points = points
         self._views = views
+        self._worker = worker
         self._similarity = similarity
         self._scans = scans
         self._shown: tuple | None = None
+        self._coarseSince: float | None = None
+        self._complete: tuple | None = None
+        self._query: Any = None
+        self._scansShown: list[Scan] = []
+
+    @property
+    def isPending(self) -> bool:
+        """Whether what is shown will be refined."""
+        return self._coarseSince is not None
 
     @property
     def isShown(self) -> bool:
@@ -69,9 +90,12 @@ class Hover:
             self.end()
             return False
         sliceNodes = [sliceNodesShowing(self._scene, scan.volumeNode) for scan in scans]
-        now = self._fingerprint(world, scans, sliceNodes)
-        if now == self._shown:
+        asked = (world, tuple(map(id, scans)), self._state.balance, self._points.negative.tobytes())
+        now = (asked, self._slices(sliceNodes))
+        if now == self._shown or asked == self._complete:
+            self._refine()
             return False
+        self._rest()
         if not self._compute(source, world, scans, sliceNodes):
             self.end()
             return False
@@ -82,13 +106,19 @@ class Hover:
     def end(self) -> None:
         """Back to the map of the pinned points."""
         if self._shown is not None:
-            self._shown = None
+            self.forget()
             self._similarity.restore()
             self.ended.emit()
 
     def forget(self) -> None:
         """The overlay shows something else now."""
+        self._rest()
         self._shown = None
+
+    def _rest(self) -> None:
+        """Refine nothing any more."""
+        self._worker.cancel(REFINEMENT)
+        self._coarseSince = self._complete = None
 
     def _place(self) -> "tuple[vtkMRMLVolumeNode, tuple[float, ...]] | None":
         """Volume and point in the world under the mouse, if its similarity is wanted."""
@@ -104,11 +134,12 @@ class Hover:
         volumeNode = shownIn(self._scene, sliceNode) or self._state.volume
         return None if volumeNode is None else (volumeNode, tuple(world))
 
-    def _fingerprint(self, world: tuple[float, ...], scans: list[Scan], sliceNodes: list[list[Any]]) -> tuple:
-        slices = tuple(
+    @staticmethod
+    def _slices(sliceNodes: list[list[Any]]) -> tuple:
+        """Changes when another slice is displayed."""
+        return tuple(
             (node.GetID(), Geometry.toNumpy(node.GetSliceToRAS()).tobytes()) for nodes in sliceNodes for node in nodes
         )
-        return world, slices, tuple(map(id, scans)), self._state.balance, self._points.negative.tobytes()
 
     def _compute(self, source: Scan, world: tuple[float, ...], scans: list[Scan], sliceNodes: list[list[Any]]) -> bool:
         from Vox2VecCore.similarity import calibration, make_query
@@ -120,9 +151,37 @@ class Hover:
         except PointError:  # air, where nothing was embedded
             return False
         for scan, nodes in zip(scans, sliceNodes, strict=True):
-            overlay = self._views.fill(KIND, scan)
-            writeSlices(scan, query, calibration(scan.pyramid, query), nodes, overlay.values)
+            step = stepFor(scan, nodes)
+            overlay = self._views.fill(KIND, scan, step)
+            writeSlices(scan, query, calibration(scan.pyramid, query), nodes, overlay.values, step)
             overlay.modified()
+            if step > 1:
+                self._coarseSince = time.monotonic()
+        self._query, self._scansShown = query, scans
         if self._shown is None:
             self._views.update()
         return True
+
+    def _refine(self) -> None:
+        """Once the mouse rests, let the worker compute all voxels of what is shown."""
+        if self._coarseSince is None or time.monotonic() - self._coarseSince < REST_SECONDS:
+            return
+        self._coarseSince = None
+        assert self._shown is not None
+        asked, query, scans = self._shown[0], self._query, self._scansShown
+
+        def work(progress: Progress) -> list[Any]:
+            from Vox2VecCore.similarity import calibration, whole_scan
+
+            return [
+                inImageOrder(whole_scan(scan.pyramid, query, calibration(scan.pyramid, query), progress))
+                for scan in scans
+            ]
+
+        def done(maps: list[Any]) -> None:
+            if self._shown is not None and self._shown[0] == asked:
+                self._complete = asked
+                for scan, values in zip(scans, maps, strict=True):
+                    self._views.setMap(KIND, scan, values)
+
+        self._worker.submit(REFINEMENT, "", work, done, urgent=True)

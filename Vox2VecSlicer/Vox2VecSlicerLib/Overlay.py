@@ -6,15 +6,27 @@ import numpy as np
 import slicer
 import vtk
 from numpy.typing import NDArray
+from vtkmodules.util.numpy_support import numpy_to_vtk
 
 from Vox2VecSlicerLib import Geometry, Volumes
 from Vox2VecSlicerLib.Colors import colorTable
+from Vox2VecSlicerLib.Planes import everyNth
 from Vox2VecSlicerLib.Scan import Scan
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkMRMLVolumeNode
 
 ROLE = "Vox2Vec.Overlay"
+
+
+def inImageOrder(values: NDArray) -> NDArray:
+    """Values (X, Y, Z), or colours (X, Y, Z, 3), in the order in which images keep them. For the worker: reordering a
+    large map takes a while, and showing one that is in order takes no time."""
+    import torch
+
+    turned = (2, 1, 0, 3)[: values.ndim]
+    ordered = torch.from_numpy(values).permute(turned).contiguous().numpy()
+    return ordered.transpose(turned)
 
 
 class Overlay:
@@ -32,6 +44,7 @@ class Overlay:
         self._colors = colors
         self._node: vtkMRMLVolumeNode | None = None
         self._scan: Scan | None = None
+        self._images: dict[int, vtk.vtkImageData] = {}
 
     @property
     def node(self) -> "vtkMRMLVolumeNode | None":
@@ -43,37 +56,62 @@ class Overlay:
         """The scan on whose grid the values lie."""
         return self._scan if self.node is not None else None
 
-    def fit(self, scan: Scan) -> "vtkMRMLVolumeNode":
-        """Make the volume, if need be, and lay it over a scan; a volume on another grid becomes empty."""
-        node = self.node or self._make()
-        shape = scan.pyramid.grid.shape
-        image = node.GetImageData()
-        if image is None or self._scan is not scan or image.GetDimensions() != shape:
-            image = vtk.vtkImageData()
-            image.SetDimensions(*shape)
+    def fit(self, scan: Scan, step: int = 1) -> "vtkMRMLVolumeNode":
+        """Make the volume, if need be, and lay it over a scan, with values to be written to.
+
+        :param step: one value for so many voxels of the grid along each axis (:func:`Planes.everyNth`).
+        """
+        node = self._over(scan)
+        if step not in self._images:
+            image = self._images[step] = vtk.vtkImageData()
+            image.SetDimensions(*everyNth(scan.pyramid.grid.shape, step))
             image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR if self._colors else vtk.VTK_FLOAT, 3 if self._colors else 1)
             image.GetPointData().GetScalars().Fill(0)
-            node.SetAndObserveImageData(image)
-            node.SetIJKToRASMatrix(Geometry.toVtk(scan.gridToLocal))
-            self._scan = scan
-        node.SetAndObserveTransformNodeID(scan.volumeNode.GetTransformNodeID())
+        self._put(self._images[step], scan, step)
         return node
 
     @property
     def values(self) -> NDArray:
-        """The values (X, Y, Z), or colours (X, Y, Z, 3), sharing the volume's memory; say :meth:`modified` after
-        writing."""
+        """The values (X, Y, Z), or colours (X, Y, Z, 3), that :meth:`fit` laid over the scan, sharing the volume's
+        memory; say :meth:`modified` after writing."""
         assert self.node is not None
         if not self._colors:
             return Volumes.voxels(self.node)
         return np.moveaxis(slicer.util.arrayFromVolume(self.node), (0, 1, 2), (2, 1, 0))
 
     def setMap(self, scan: Scan, values: NDArray) -> "vtkMRMLVolumeNode":
-        """Show values (X, Y, Z), or colours (X, Y, Z, 3), on a scan's grid."""
-        node = self.fit(scan)
-        self.values[...] = values
-        self.modified()
+        """Show values (X, Y, Z), or colours (X, Y, Z, 3), on a scan's grid.
+
+        :param values: shown as they are in memory when they are :func:`inImageOrder`: nobody may write to them.
+        """
+        node = self._over(scan)
+        flat = np.ascontiguousarray(values.transpose((2, 1, 0, 3)[: values.ndim]))
+        image = vtk.vtkImageData()
+        image.SetDimensions(*values.shape[:3])
+        image.GetPointData().SetScalars(numpy_to_vtk(flat.reshape(-1, 3) if self._colors else flat.ravel()))
+        self._put(image, scan, 1)
         return node
+
+    def _over(self, scan: Scan) -> "vtkMRMLVolumeNode":
+        """The volume, under the transform of a scan; what was written for another scan goes."""
+        node = self.node or self._make()
+        if self._scan is not scan:
+            self._images.clear()
+            self._scan = scan
+        node.SetAndObserveTransformNodeID(scan.volumeNode.GetTransformNodeID())
+        return node
+
+    def _put(self, image: vtk.vtkImageData, scan: Scan, step: int) -> None:
+        node = self._node
+        assert node is not None
+        if node.GetImageData() is image:
+            return
+        toGrid = np.diag([step, step, step, 1.0])
+        toGrid[:3, 3] = step // 2
+        wasModifying = node.StartModify()
+        node.SetIJKToRASMatrix(Geometry.toVtk(scan.gridToLocal @ toGrid))
+        node.SetAndObserveImageData(image)
+        node.EndModify(wasModifying)
 
     def modified(self) -> None:
         """Let the views draw what was written to :attr:`values`."""
@@ -113,6 +151,7 @@ class Overlay:
     def remove(self) -> None:
         """Take the volume out of the scene and free its memory."""
         node, self._node, self._scan = self.node, None, None
+        self._images.clear()
         if node is not None:
             for index in reversed(range(node.GetNumberOfDisplayNodes())):
                 self._scene.RemoveNode(node.GetNthDisplayNode(index))
@@ -126,4 +165,5 @@ class Overlay:
         for each in (node, node.GetDisplayNode()):
             each.SetSaveWithScene(False)
         self._node, self._scan = node, None
+        self._images.clear()
         return node

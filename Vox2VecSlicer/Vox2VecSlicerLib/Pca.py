@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
+from Vox2VecSlicerLib.Overlay import inImageOrder
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Views import Views
@@ -45,7 +46,7 @@ class PcaColors:
             from Vox2VecCore.pca import fit_pca, pca_colours
 
             basis = fit_pca(pyramids)
-            return [pca_colours(pyramid, basis, progress, smooth=True) for pyramid in pyramids]
+            return [inImageOrder(pca_colours(pyramid, basis, progress, smooth=True)) for pyramid in pyramids]
 
         self._worker.submit(KIND, "Colors", work, lambda colors: self._show(scans, colors), self._onFailed, urgent=True)
 
@@ -62,7 +63,7 @@ class PcaColors:
     def _show(self, scans: list[Scan], colors: list[Any]) -> None:
         current = [(scan, values) for scan, values in zip(scans, colors, strict=True) if scan.isCurrent]
         for scan, values in current:
-            self._views.fill(KIND, scan).setMap(scan, values)
+            self._views.setMap(KIND, scan, values)
         self._shown = [scan for scan, _ in current]
         self._views.update()
 

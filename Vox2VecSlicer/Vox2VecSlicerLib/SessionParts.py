@@ -62,7 +62,7 @@ class SessionParts:
         self.views = Views(self.scene, self.state)
         scan = self.embeddings.scan
         self.similarity = Similarity(self.state, self._worker, self.points, self.views, scan, self._fail)
-        self.hover = Hover(self.scene, self.state, self.points, self.views, self.similarity, scan)
+        self.hover = Hover(self.scene, self.state, self.points, self.views, self._worker, self.similarity, scan)
         self.pca = PcaColors(self.state, self._worker, self.views, self.similarity.shownScans, self._fail)
         self.matching = Matching(self.scene, self.state, self._worker, self.points, scan, self._fail)
         self.strokes = Strokes(self.scene, self.state)
@@ -84,6 +84,7 @@ class SessionParts:
         pending = self.fewShot.tick()
         pending = self.result.tick() or pending
         self.hover.tick()
+        pending = self.hover.isPending or pending
         progress = self._worker.progress
         if progress != self._progress:
             self._progress = progress

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from Vox2VecCore.errors import PointError, Vox2VecError
 from Vox2VecCore.progress import Progress
+from Vox2VecSlicerLib.Overlay import inImageOrder
 from Vox2VecSlicerLib.Points import PointLists
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
@@ -85,7 +86,7 @@ class Similarity:
             from Vox2VecCore.similarity import calibration, make_query, whole_scan
 
             query = make_query(pyramids[0], positive, negative, balance)
-            return [(query, whole_scan(p, query, calibration(p, query), progress)) for p in pyramids]
+            return [(query, inImageOrder(whole_scan(p, query, calibration(p, query), progress))) for p in pyramids]
 
         self._worker.submit(
             KIND, "Similarity", work, lambda results: self._show(scans, results), self._failed, urgent=True
@@ -97,7 +98,7 @@ class Similarity:
             self._views.empty(KIND)
             return
         for each in self._maps:
-            self._views.fill(KIND, each.scan).setMap(each.scan, each.values)
+            self._views.setMap(KIND, each.scan, each.values)
         self._views.update()
 
     def mapOf(self, volumeNode: "vtkMRMLVolumeNode | None") -> SimilarityMap | None:

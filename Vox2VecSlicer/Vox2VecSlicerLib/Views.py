@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from numpy.typing import NDArray
+
 from Vox2VecSlicerLib.Colors import DOUBT, LIKENESS
 from Vox2VecSlicerLib.Layers import ForegroundLayers
 from Vox2VecSlicerLib.Overlay import Overlay
@@ -37,10 +39,20 @@ class Views:
             self._overlays[key] = Overlay(self._scene, name, colors=kind == "colors")
         return self._overlays[key]
 
-    def fill(self, kind: str, scan: Scan) -> Overlay:
-        """The overlay of a kind, laid over a scan, to be written to and then shown."""
+    def fill(self, kind: str, scan: Scan, step: int = 1) -> Overlay:
+        """The overlay of a kind, laid over a scan, to be written to and then shown.
+
+        :param step: see :meth:`Overlay.fit`.
+        """
         overlay = self.overlay(kind, scan.volumeNode)
-        overlay.fit(scan)
+        overlay.fit(scan, step)
+        self._filled.add(self._key(kind, scan.volumeNode))
+        return overlay
+
+    def setMap(self, kind: str, scan: Scan, values: NDArray) -> Overlay:
+        """The overlay of a kind, showing a whole map of a scan (:meth:`Overlay.setMap`)."""
+        overlay = self.overlay(kind, scan.volumeNode)
+        overlay.setMap(scan, values)
         self._filled.add(self._key(kind, scan.volumeNode))
         return overlay
 

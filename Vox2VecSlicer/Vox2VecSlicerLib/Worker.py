@@ -43,6 +43,7 @@ class Job:
     """Work that was handed to the worker.
 
     :param topic: a newer job of the same topic replaces this one.
+    :param title: what the progress is called; without one none is shown.
     :param urgent: answered between two steps of a longer job that is under way.
     """
 
@@ -179,7 +180,8 @@ class Worker:
         before = self._progress
         try:
             if not job.isCancelled and job.work is not None:
-                self._progress = JobProgress(job.title, job.title, 0.0, None)
+                if job.title:
+                    self._progress = JobProgress(job.title, job.title, 0.0, None)
                 job.result = job.work(Progress(lambda report: self._report(job, report), lambda: self._between(job)))
         except Cancelled:
             job.cancel()
@@ -202,7 +204,8 @@ class Worker:
             self._arrived.set()
 
     def _report(self, job: Job, report: ProgressReport) -> None:
-        self._progress = JobProgress(job.title, report.stage, report.fraction, report.seconds_left)
+        if job.title:
+            self._progress = JobProgress(job.title, report.stage, report.fraction, report.seconds_left)
 
     def _between(self, job: Job) -> bool:
         """Between two steps of a job: answer what is urgent, then say whether the job is cancelled."""
