@@ -181,18 +181,21 @@ def test_one_sentence_and_nothing_left(run: Run, tmp_path: Path, arguments: list
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_segmentation_of_a_task_file(run: Run, tmp_path: Path) -> None:
-    """A task of one's own, settings from a file, the report's folder that is taken afterwards."""
-    (tmp_path / "mine.toml").write_text('title = "Mine"\n[classes]\nboth = [1, 2]\nspleen = 2\n')
+def test_segmentation_of_a_task_file(run: Run, source: Path, tmp_path: Path) -> None:
+    """A task of one's own, settings from a file, the data set's own folder; the report's that is taken afterwards."""
+    (tmp_path / "mine.toml").write_text('title = "Mine"\nlayout = "flat"\n[classes]\nboth = [1, 2]\nspleen = 2\n')
     settings = "patch = [16, 16, 16]\nbatch = 2\nsteps = 1\nepochs = 1\nfolds = 3\nvalidation = 0\n"
     (tmp_path / "settings.toml").write_text(settings)
-    flags = ("--protocol", "linear", "--task", "mine.toml", "--config", "settings.toml")
-    result = answer(run, *EVALUATE, *flags)
+    evaluate = ("evaluate", "--data", source / "scans", "--model", "rough", "--out", "report", "--protocol", "linear")
+    flags = ("--task", "mine.toml", "--config", "settings.toml")
+    result = answer(run, *evaluate, *flags)
     assert result["title"] == "rough: Mine" and result["classes"] == ["both", "spleen"]
     assert result["settings"]["folds"] == 3 and len(result["results"]) == 6
     assert (tmp_path / "report" / "structures.png").is_file()
-    code, _, err = run(*EVALUATE, *flags, "--resume")
+    code, _, err = run(*evaluate, *flags, "--resume")
     assert code == 2 and "exists already" in err
+    code, _, err = run(*evaluate)
+    assert code == 2 and "is a folder; list its scans by vox2vec manifest" in err
 
 
 def test_the_miniature_needs_its_scans(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ def add_to(app: typer.Typer) -> None:
 
 def evaluate(
     data: Annotated[
-        list[Path], typer.Option("--data", metavar="FILE", help="Manifest of 'vox2vec manifest'; may be repeated.")
+        list[Path],
+        typer.Option("--data", metavar="FILE", help="Manifest, or folder of --task's data set; may be repeated."),
     ],
     protocol: Annotated[
         list[str],
@@ -63,12 +64,13 @@ def evaluate(
     """
     from Vox2VecCore.evaluation.protocols import evaluate as run
     from Vox2VecCore.evaluation.request import EvaluationRequest, select_scans
+    from Vox2VecCore.evaluation.tasks import load_task
     from Vox2VecCore.fewshot.stroke_files import read_names
     from Vox2VecCore.model import load_model
 
     request = EvaluationRequest(
         model=load_model(model),
-        entries=select_scans(data, split, root),
+        entries=select_scans(data, split, root, None if task is None else load_task(task).layout),
         protocols=list(dict.fromkeys(protocol)),
         out=out,
         names={} if names is None else {value: each.name for value, each in read_names(names).items()},

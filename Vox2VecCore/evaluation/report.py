@@ -94,13 +94,13 @@ def write_report(report: Report, out: Path) -> None:
 
 
 def write_files(report: Report, folder: Path) -> None:
-    """Write the three files into a folder that is there."""
+    """Write the three files into a folder that is there; JSON last, for its presence says that all is done."""
     (folder / MARKDOWN).write_text(report.markdown(), encoding="utf-8")
-    (folder / JSON).write_text(json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
     with (folder / CSV).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(report.results[0]) if report.results else [])
         writer.writeheader()
         writer.writerows(report.results)
+    (folder / JSON).write_text(json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

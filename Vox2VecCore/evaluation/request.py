@@ -6,6 +6,7 @@ from pathlib import Path
 
 from Vox2VecCore.evaluation.errors import EvaluationError
 from Vox2VecCore.model import Model
+from Vox2VecCore.pretraining.layouts import build_manifest
 from Vox2VecCore.pretraining.manifest import ScanEntry, read_manifest
 from Vox2VecCore.pretraining.run import TRAINING_SPLIT
 
@@ -44,19 +45,29 @@ class EvaluationRequest:
         return [entry.id for entry in self.entries if entry.id in trained]
 
 
-def select_scans(manifests: Sequence[Path], split: str | None = None, root: Path | None = None) -> list[ScanEntry]:
+def select_scans(
+    data: Sequence[Path], split: str | None = None, root: Path | None = None, layout: str | None = None
+) -> list[ScanEntry]:
     """Scans to evaluate on.
 
+    :param data: manifests, and folders of data sets.
     :param split: those of this split; when left out all that are not marked for training.
     :param root: folder that paths count from; each manifest's own when left out.
-    :raises EvaluationError: if there is none, or an id is listed twice.
-    :raises PretrainingError: if a manifest cannot be read.
+    :param layout: of the folders.
+    :raises EvaluationError: if there is none, an id is listed twice, or a folder comes without layout.
+    :raises PretrainingError: if a manifest cannot be read, or a folder holds no scan of the layout.
     """
-    entries = [entry for path in manifests for entry in read_manifest(path, root)]
+    entries: list[ScanEntry] = []
+    for path in data:
+        if path.is_dir() and layout is None:
+            raise EvaluationError(
+                f"{path}: is a folder; list its scans by vox2vec manifest, or name its data set's task by --task."
+            )
+        entries += build_manifest(path, layout) if path.is_dir() and layout is not None else read_manifest(path, root)
     chosen = [e for e in entries if (e.split == split if split is not None else e.split != TRAINING_SPLIT)]
     if not chosen:
         wanted = f"of split '{split}'" if split is not None else f"other than those of split '{TRAINING_SPLIT}'"
-        raise EvaluationError(f"{manifests[0]}: lists no scan {wanted}; choose another --split.")
+        raise EvaluationError(f"{data[0]}: lists no scan {wanted}; choose another --split.")
     ids = [entry.id for entry in chosen]
     if len(set(ids)) < len(ids):
         twice = next(id for id in ids if ids.count(id) > 1)

@@ -43,7 +43,9 @@ def make_report(
     tables += [by_structure(rows, classes, name) for name in MEASURES]
     tables.append(_extremes(rows))
     results = [{key: value for key, value in row.items() if key != "prediction"} for row in rows]
-    return Report(f"{request.model.name}: {title}", facts, tables, results, [NOTES])
+    short = sorted(set(settings.labelled) - {row["labelled"] for row in rows})
+    notes = [f"No fold has {', '.join(map(str, short))} scans to train on.\n"] if short else []
+    return Report(f"{request.model.name}: {title}", facts, tables, results, [*notes, NOTES])
 
 
 def summary(rows: Sequence[Row]) -> Table:

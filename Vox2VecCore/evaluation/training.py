@@ -185,6 +185,8 @@ def predict(
     """Probabilities (classes, X, Y, Z) on the grid by every head, with the published sliding window.
 
     They are 0 outside the body, where the loss never looked.
+
+    :raises EvaluationError: if they are not numbers.
     """
     image = torch.from_numpy(_scaled(case.hu, config))[None, None]
     size = image.shape[2:]
@@ -197,6 +199,11 @@ def predict(
         return torch.sigmoid(torch.cat([logits[name] for name in names], dim=1)).cpu()
 
     output = sliding_window(image, one, settings.patch, settings.overlap)[0, :, : size[0], : size[1], : size[2]]
+    if not bool(torch.isfinite(output).all()):
+        raise EvaluationError(
+            f"{case.entry.id}: the probabilities of {', '.join(names)} are not numbers; start again with a lower "
+            "learning_rate, into a new folder."
+        )
     parts = (output * torch.from_numpy(case.body)).numpy().reshape(len(names), -1, *size)
     return dict(zip(names, parts, strict=True))
 
