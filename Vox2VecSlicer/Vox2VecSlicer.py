@@ -6,6 +6,7 @@ Wiring only: what happens is in ``Vox2VecSlicerLib`` (no Qt), what the sections 
 
 import importlib
 import sys
+import time
 
 import qt
 import slicer
@@ -257,7 +258,30 @@ class Vox2VecSlicerLogic(ScriptedLoadableModuleLogic):
         for point in negative:
             session.points.addNegative(point)
         session.updateSimilarity(wait=True)
-        return session.exportSimilarity()
+        heatMap = session.exportSimilarity()
+        session.wait()
+        return heatMap
+
+    def makeSegment(self, volumeNode, point, threshold: float = 95.0, name=None):
+        """What looks like a point and is connected to it, as a segment; returns the segmentation and the segment's ID::
+
+        segmentation, segmentID = logic.makeSegment(ct, (-40, 20, -180), threshold=90, name="Alike")
+        """
+        session = self.session
+        self._embedded(volumeNode)
+        session.state.threshold = threshold
+        session.points.clear()
+        session.points.addPositive(point)
+        session.updateSimilarity(wait=True)
+        segmentID = session.makeSegment(point, name)
+        session.wait()
+        return session.state.result, segmentID
+
+    def colors(self, volumeNode) -> None:
+        """Show the embedding in colours in front of a CT, in the views that show it: ``logic.colors(ct)``."""
+        self._embedded(volumeNode)
+        self.session.state.view = "colors"
+        self.session.wait()
 
     def match(self, volumeNode, otherVolumeNode, pointListNode):
         """The points of a Markups list in another scan, as a new list::
@@ -298,6 +322,24 @@ class Vox2VecSlicerLogic(ScriptedLoadableModuleLogic):
         """
         self.session.loadHead(path)
         self.session.applyHead(list(volumeNodes), wait=True)
+
+    def applyHeadToFolder(self, path: str, inputFolder: str, outputFolder: str, onLine=print) -> int:
+        """Segment all scans of a folder with a head from a file, in a process of its own; returns its exit code::
+
+            logic.applyHeadToFolder("head.safetensors", "scans", "segmented")
+
+        :param onLine: called with every line that the process writes.
+        """
+        from Vox2VecSlicerLib.BatchProcess import BatchProcess
+
+        batch, codes = BatchProcess(), []
+        batch.lineRead.connect(onLine)
+        batch.finished.connect(codes.append)
+        batch.applyHead(str(path), str(inputFolder), str(outputFolder), self.session.state)
+        while not codes:
+            batch.poll()
+            time.sleep(0.05)
+        return codes[0]
 
     def shutdown(self) -> None:
         """Stop the worker thread and let go of the scene."""

@@ -140,5 +140,6 @@ def test_folder_needs_a_head_file_and_both_folders(panel, trained, tmp_path: Pat
     module, *arguments = started[0]
     assert module == "Vox2VecCore.cli"
     head = str(tmp_path / "head.safetensors")
-    assert arguments == ["head", "apply", str(tmp_path), "--head", head, "--out", str(tmp_path / "out")]
+    assert arguments[:7] == ["head", "apply", str(tmp_path), "--head", head, "--out", str(tmp_path / "out")]
+    assert arguments[7:] == ["--model", panel.session.state.model, "--device", "auto", "--engine", "torch"]
     assert sys.executable

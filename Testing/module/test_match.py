@@ -58,9 +58,9 @@ def test_a_click_on_a_row_shows_its_place(panel, embedded, add_ct, monkeypatch) 
     chosen(panel, add_ct)
     panel.until(lambda: panel.ui.matchesTable.rowCount == 1)
     jumps = []
-    monkeypatch.setattr(panel.session, "jumpTo", jumps.append)
+    monkeypatch.setattr(panel.session, "jumpToMatch", jumps.append)
     panel.ui.matchesTable.cellClicked.emit(0, 0)
-    assert [round(float(value)) for value in jumps[0]] == [round(value) for value in LIVER]
+    assert [round(float(value)) for value in jumps[0].sourceWorld] == [round(value) for value in LIVER]
 
 
 def test_propagate_a_list(panel, embedded, add_ct) -> None:

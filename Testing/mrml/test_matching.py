@@ -7,7 +7,7 @@ from scipy.ndimage import gaussian_filter
 
 from Testing.support.handmade import handmade_pyramid
 from Testing.support.scans import phantom
-from Testing.support.slicer_nodes import SHAPE, geometry, linearTransform, rigid, volumeNode
+from Testing.support.slicer_nodes import SHAPE, geometry, linearTransform, rigid, sliceViews, volumeNode
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib.Embedding import Embedded
 from Vox2VecSlicerLib.Layout import SIDE_BY_SIDE, TARGET_VIEWS
@@ -125,6 +125,27 @@ def test_the_hovering_mouse_is_followed(pair, scene):
     crosshair.SetCursorPositionRAS([900.0, 0.0, 5.0])
     pair.poll()
     assert pair.targetPointsNode.GetNumberOfControlPoints() == 0
+
+
+def test_the_views_of_the_target_show_the_match(pair, scene):
+    """While the mouse moves, and for a row of the table; those of the volume show the point itself."""
+    own, other = sliceViews(pair.state.volume, ("Red", "Yellow"))
+    composites = {node.GetLayoutName(): node for node in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode")}
+    composites["Yellow"].SetBackgroundVolumeID(pair.state.target.GetID())
+    for node in (own, other):
+        node.SetOrientationToAxial()
+    pair.points.addPositive((-20.0, 0.0, 5.0))
+    pair.wait()
+    row = next(row for row in pair.matches if row.reliable)
+    pair.jumpToMatch(row)
+    assert own.GetSliceOffset() == pytest.approx(row.sourceWorld[2], abs=1e-3)
+    assert other.GetSliceOffset() == pytest.approx(row.targetWorld[2], abs=1e-3)
+    for node in (own, other):
+        node.SetSliceOffset(60.0)
+    pair.matching.followCursor(row.sourceWorld)
+    pair.wait()
+    assert other.GetSliceOffset() == pytest.approx(row.targetWorld[2], abs=1e-3)
+    assert own.GetSliceOffset() == pytest.approx(60.0)
 
 
 def test_removing_the_target_removes_its_matches(pair, scene):

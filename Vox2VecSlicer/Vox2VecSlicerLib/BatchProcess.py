@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from Vox2VecSlicerLib.Signal import Signal
+from Vox2VecSlicerLib.State import ModuleState
 
 GRACE_SECONDS = 5.0
 """Time that a command has to put its files in order after it was told to stop."""
@@ -59,6 +60,12 @@ class BatchProcess:
             **_groupOfItsOwn(),
         )
         threading.Thread(target=_read, args=(self._process, self._lines), daemon=True).start()
+
+    def applyHead(self, head: str, inputFolder: str, outputFolder: str, state: ModuleState) -> None:
+        """Segment all scans of a folder with a head from a file, with model, device and engine as they are chosen."""
+        choices = ["--model", state.model, "--device", state.device, "--engine", state.engine]
+        arguments = ["head", "apply", inputFolder, "--head", head, "--out", outputFolder, *choices]
+        self.start("Vox2VecCore.cli", arguments)
 
     def poll(self) -> bool:
         """Deliver what came since the last call.

@@ -102,6 +102,7 @@ class Embeddings:
         model = load_model(modelName)
 
         def find(_progress: Progress) -> Embedded | None:
+            import Vox2VecCore.similarity  # noqa: F401 - PyTorch: not when the mouse first moves
             from Vox2VecCore.cache import PyramidCache
 
             cache = PyramidCache()

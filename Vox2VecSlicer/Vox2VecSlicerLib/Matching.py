@@ -8,6 +8,7 @@ import numpy as np
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
+from Vox2VecSlicerLib.Layers import sliceNodesShowing
 from Vox2VecSlicerLib.Points import TARGET_COLOR, PointLists, newPointList, worldPositions
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
@@ -44,7 +45,7 @@ class MatchRow:
 
 
 class Matching:
-    """Shows in the target where the pinned points lie, and the cursor.
+    """Shows in the target where the pinned points lie, and the cursor, which the target's slice views follow.
 
     :param scans: the embedding of a volume, or ``None``.
     """
@@ -166,6 +167,9 @@ class Matching:
 
     def _cursorMatched(self, rows: list[MatchRow]) -> None:
         self._cursor = rows[0]
+        if rows[0].reliable:
+            for sliceNode in sliceNodesShowing(self._scene, self._state.target):
+                sliceNode.JumpSliceByOffsetting(*rows[0].targetWorld)
         self._draw()
 
     def _draw(self) -> None:

@@ -29,6 +29,15 @@ def inImageOrder(values: NDArray) -> NDArray:
     return ordered.transpose(turned)
 
 
+def imageOf(values: NDArray) -> vtk.vtkImageData:
+    """Values (X, Y, Z), or colours (X, Y, Z, 3), as an image: the same memory when they are :func:`inImageOrder`."""
+    flat = np.ascontiguousarray(values.transpose((2, 1, 0, 3)[: values.ndim]))
+    image = vtk.vtkImageData()
+    image.SetDimensions(*values.shape[:3])
+    image.GetPointData().SetScalars(numpy_to_vtk(flat.reshape(-1, 3) if values.ndim == 4 else flat.ravel()))
+    return image
+
+
 class Overlay:
     """Values on the grid of a scan's embedding, drawn in front of the scan.
 
@@ -85,11 +94,7 @@ class Overlay:
         :param values: shown as they are in memory when they are :func:`inImageOrder`: nobody may write to them.
         """
         node = self._over(scan)
-        flat = np.ascontiguousarray(values.transpose((2, 1, 0, 3)[: values.ndim]))
-        image = vtk.vtkImageData()
-        image.SetDimensions(*values.shape[:3])
-        image.GetPointData().SetScalars(numpy_to_vtk(flat.reshape(-1, 3) if self._colors else flat.ravel()))
-        self._put(image, scan, 1)
+        self._put(imageOf(values), scan, 1)
         return node
 
     def _over(self, scan: Scan) -> "vtkMRMLVolumeNode":

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import slicer
 
+from Vox2VecSlicerLib.Layers import sliceNodesShowing
 from Vox2VecSlicerLib.Matching import MatchRow
 from Vox2VecSlicerLib.SessionSetup import SetupActions
 
@@ -84,3 +85,11 @@ class ExploreActions(SetupActions):
         """Let all slice views show a point of the world."""
         for node in slicer.util.getNodesByClass("vtkMRMLSliceNode", self.scene):
             node.JumpSliceByCentering(*(float(v) for v in world))
+
+    def jumpToMatch(self, row: MatchRow) -> None:
+        """Let all slice views show a point of the volume; those of the target show where it lies there."""
+        target = self.state.target
+        inTarget = [] if target is None else sliceNodesShowing(self.scene, target)
+        self.jumpTo(row.sourceWorld)
+        for node in inTarget:
+            node.JumpSliceByCentering(*row.targetWorld)

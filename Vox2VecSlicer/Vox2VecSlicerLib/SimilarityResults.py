@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import slicer
 import vtk
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Colors import LIKENESS, ramp
+from Vox2VecSlicerLib.Overlay import imageOf
 from Vox2VecSlicerLib.Points import PointLists
 from Vox2VecSlicerLib.Result import Result
 from Vox2VecSlicerLib.Segments import addSegment
@@ -62,9 +62,13 @@ class SimilarityResults:
             return whole
 
         def done(whole: np.ndarray) -> None:
-            if node.GetScene() is not None:
-                slicer.util.updateVolumeFromArray(node, whole.T)
-                node.CreateDefaultDisplayNodes()
+            if node.GetScene() is None:
+                return
+            node.CreateDefaultDisplayNodes()
+            display = node.GetDisplayNode()
+            display.AutoWindowLevelOff()  # which would look through all voxels
+            display.SetWindowLevelMinMax(0, 100)
+            node.SetAndObserveImageData(imageOf(whole))
 
         self._worker.submit(f"export {node.GetID()}", "Similarity on the CT's voxels", work, done, self._onFailed)
         return node

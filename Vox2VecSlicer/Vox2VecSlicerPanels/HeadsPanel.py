@@ -87,8 +87,12 @@ class HeadsPanel:
         ui = self._ui
         ui.batchLog.setPlainText("")
         self._complaints.clear()
-        arguments = ["head", "apply", ui.inputFolderEdit.currentPath, "--head", self._headFile]
-        self.batch.start("Vox2VecCore.cli", [*arguments, "--out", ui.outputFolderEdit.currentPath])
+        self.batch.applyHead(
+            self._headFile,
+            ui.inputFolderEdit.currentPath,
+            ui.outputFolderEdit.currentPath,
+            self._session.state,
+        )
         ui.batchLabel.text = _("Running...")
         self.refresh()
 

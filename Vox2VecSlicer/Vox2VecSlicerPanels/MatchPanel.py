@@ -7,7 +7,7 @@ from Vox2VecSlicerPanels.Binding import Binding
 
 
 class MatchPanel:
-    """A table of matches; a click on a row shows its place."""
+    """A table of matches; a click on a row shows its places in both scans."""
 
     def __init__(self, ui, session, binding: Binding, actions: Actions) -> None:
         self._ui, self._session = ui, session
@@ -53,4 +53,4 @@ class MatchPanel:
             self._session.showSingle()
 
     def _jump(self, row: int, _column: int) -> None:
-        self._session.jumpTo(self._rows[row].sourceWorld)
+        self._session.jumpToMatch(self._rows[row])
