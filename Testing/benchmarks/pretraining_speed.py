@@ -1,9 +1,10 @@
 """Pretraining: batches against the published way of making them, where a step's time goes, two processes against one.
 
-The published way (Goncharov et al. 2023, its data module) loads the whole scan and an int64 list of all its body voxels
-for every item, cuts pairs of patches out of it, and finds the voxels that two patches share by shifting that list into
-each of them. Patch size, pairs per scan, number of shared voxels and augmentation are the published ones on both sides;
-both read uncompressed files, which favours the published way: its own are compressed.
+The published way (Goncharov et al. 2023, its data module) loads the whole scan as float32 and an int64 list of all its
+body voxels for every item, cuts pairs of patches out of it, changes them with scipy's filters and numpy's noise, and
+finds the voxels that two patches share by shifting that list into each of them. Patch size, pairs per scan, number of
+shared voxels, chances and ranges of the augmentation are the published ones on both sides; both read uncompressed files,
+which favours the published way: its own are compressed.
 """
 
 import csv
@@ -17,11 +18,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from Testing.benchmarks.machine import best_seconds
 from Vox2VecCore.pretraining.batches import Batches
 from Vox2VecCore.pretraining.config import PretrainConfig, load_config
-from Vox2VecCore.pretraining.intensity import augment
 from Vox2VecCore.pretraining.manifest import ScanEntry, write_manifest
 from Vox2VecCore.pretraining.objective import Objective
 from Vox2VecCore.pretraining.prepare import PreparedScan, prepare_scans
@@ -68,7 +70,7 @@ def _ours(scan: PreparedScan, config: PretrainConfig) -> int:
 
 def _published(folder: Path, config: PretrainConfig) -> int:
     rng = np.random.default_rng(0)
-    image, voxels = np.load(folder / "image.npy"), np.load(folder / "voxels.npy")
+    image, voxels = np.load(folder / "image.npy").astype(np.float32), np.load(folder / "voxels.npy")
     size = np.array(config.sampling.largest_view)
     room = np.array(image.shape) - size
     pairs = []
@@ -78,13 +80,36 @@ def _published(folder: Path, config: PretrainConfig) -> int:
         for _ in range(2):
             start = rng.integers(np.maximum(0, anchor - size + 1), np.minimum(anchor, room) + 1)
             x, y, z = (slice(a, a + n) for a, n in zip(start, size, strict=True))
-            hu = torch.from_numpy(image[x, y, z].astype(np.float32))
-            views.append(augment(hu, config.intensity, config.window_hu, rng))
+            views.append(_published_augmentation(image[x, y, z], config, rng))
             moved.append(voxels - start)
             inside &= ((moved[-1] >= 0) & (moved[-1] < size)).all(axis=1)
         chosen = rng.permutation(np.flatnonzero(inside))[: config.sampling.points]
-        pairs.append((torch.stack(views), [torch.from_numpy(m[chosen]) for m in moved]))
+        pairs.append((torch.from_numpy(np.stack(views)), [torch.from_numpy(m[chosen]) for m in moved]))
     return len(pairs)
+
+
+def _published_augmentation(
+    hu: NDArray[np.float32], config: PretrainConfig, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    options = config.intensity
+
+    def blurred(hu: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+        for axis in options.filter_axes:
+            hu = ndimage.gaussian_filter1d(hu, sigma, axis)
+        return hu
+
+    if rng.random() < options.filter_chance:
+        if rng.random() < 0.5:
+            hu = blurred(hu, rng.uniform(*options.blur_sigma))
+        else:
+            smooth = blurred(hu, rng.uniform(*options.sharpen_sigma))
+            hu = smooth + np.float32(rng.uniform(*options.sharpen_alpha)) * (smooth - blurred(smooth, 0.5))
+    if rng.random() < options.noise_chance:
+        hu = hu + rng.normal(0, rng.uniform(*options.noise_hu), hu.shape).astype(np.float32)
+    low, high = config.window_hu
+    if rng.random() < options.window_chance:
+        low, high = rng.uniform(*options.window_low), rng.uniform(*options.window_high)
+    return np.clip((hu - np.float32(low)) / np.float32(high - low), 0, 1)
 
 
 def step_split(ct: Path, folder: Path) -> dict[str, float]:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -96,10 +95,11 @@ def gaussian_blur(hu: Tensor, sigma: float, axes: tuple[int, ...] = (0, 1)) -> T
     kernel = torch.exp(-0.5 * (x / sigma) ** 2)
     kernel = kernel / kernel.sum()
     for axis in axes:
-        moved = hu.movedim(axis, -1)
-        index = _mirrored(moved.shape[-1], radius, hu.device)
-        rows = moved[..., index].reshape(-1, 1, len(index))
-        hu = F.conv1d(rows, kernel[None, None]).reshape(moved.shape).movedim(-1, axis)
+        size = hu.shape[axis]
+        # One product with a banded matrix: many times faster than a convolution with a single channel.
+        columns = _mirrored(size, radius, hu.device).unfold(0, len(kernel), 1)
+        band = hu.new_zeros(size, size).scatter_add_(1, columns, kernel.expand(size, -1))
+        hu = torch.tensordot(band, hu, dims=([1], [axis])).movedim(0, axis)
     return hu
 
 
