@@ -3,8 +3,8 @@
 The published way (Goncharov et al. 2023, its data module) loads the whole scan as float32 and an int64 list of all its
 body voxels for every item, cuts pairs of patches out of it, changes them with scipy's filters and numpy's noise, and
 finds the voxels that two patches share by shifting that list into each of them. Patch size, pairs per scan, number of
-shared voxels, chances and ranges of the augmentation are the published ones on both sides; both read uncompressed files,
-which favours the published way: its own are compressed.
+shared voxels, chances and ranges of the augmentation are the published ones on both sides; both read files that are not
+compressed, which favours the published way: its own are.
 """
 
 import csv
