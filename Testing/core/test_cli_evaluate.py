@@ -1,6 +1,7 @@
 """``vox2vec evaluate``: match and retrieval, their report in three forms, and what it refuses."""
 
 import csv
+import importlib.util
 import json
 import re
 import subprocess
@@ -196,6 +197,23 @@ def test_segmentation_of_a_task_file(run: Run, source: Path, tmp_path: Path) -> 
     assert code == 2 and "exists already" in err
     code, _, err = run(*evaluate)
     assert code == 2 and "is a folder; list its scans by vox2vec manifest" in err
+
+
+def test_the_miniature_as_it_was_measured() -> None:
+    """The table comes from the code, and the README has it."""
+    root = Path(__file__).parents[2]
+    spec = importlib.util.spec_from_file_location("paper", root / "Resources" / "paper.py")
+    assert spec is not None and spec.loader is not None
+    paper = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(paper)
+    measured = root / "Testing" / "benchmarks" / "paper"
+    found = json.loads(measured.with_suffix(".json").read_text(encoding="utf-8"))
+    text = paper.table({split: found[split] for split in ("subjects", "halves")}, found["training_minutes"])
+    assert text == measured.with_suffix(".md").read_text(encoding="utf-8")
+    assert "the non-linear head trains 968,029 numbers, 49 times fewer" in text
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "±" in line]
+    assert len(rows) == 4 and all(row.partition(" | ")[2] in readme for row in rows)
 
 
 def test_the_miniature_needs_its_scans(tmp_path: Path) -> None:

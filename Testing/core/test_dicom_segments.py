@@ -157,6 +157,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     monkeypatch.setenv("VOX2VEC_MODELS_DIR", str(tmp_path / "models"))
     monkeypatch.setenv("VOX2VEC_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(console, "LOG_EVERY_S", np.inf)
+    monkeypatch.setitem(sys.modules, "openvino", None)  # compiling takes longer than embedding this scan
     monkeypatch.chdir(tmp_path)
     ct = phantom()
     write_series(Path("scan"), (ct.array + 1024).clip(0).astype("u2"), np.diag([-1.0, -1, 1, 1]) @ ct.affine,
