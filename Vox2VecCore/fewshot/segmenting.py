@@ -25,6 +25,9 @@ from Vox2VecCore.volume import Volume, apply_affine
 STAGE = "Following edges"
 WALK_MM = 6.0
 """Cells of the walk are about this large."""
+WALK_HU = (-200.0, 300.0)
+"""Differences outside of these, such as between bone and denser bone, are no edges to the walk; within them HU alone
+did better than HU and embedding."""
 LEAST_PROBABLE = 0.02
 
 
@@ -178,14 +181,16 @@ def _walked(
     of = {each.value: n for n, each in enumerate(head.classes)}
     known = np.isin(values, list(of))
     seeds[tuple((voxels[known] // factor).T)] = [of[value] for value in values[known].tolist()]
-    features = [] if hu is None else [_pooled(np.clip(hu, -1000, 400) / np.float32(100), factor)[..., None]]
-    cells = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3) * factor
-    level = next((each for each in pyramid.levels if max(each.stride) >= factor), pyramid.levels[-1])
-    features.append(level.unit_vectors(cells).reshape(*shape, -1))
+    if hu is not None:
+        features = _pooled(np.clip(hu, *WALK_HU) / np.float32(100), factor)[..., None]
+    else:
+        cells = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3) * factor
+        level = next((each for each in pyramid.levels if max(each.stride) >= factor), pyramid.levels[-1])
+        features = level.unit_vectors(cells).reshape(*shape, -1)
     inside = _pooled(pyramid.body.astype(np.float32), factor) > 0.3
     structures = [n for n, each in enumerate(head.classes) if not each.background]
     here = near_strokes(prior, seeds, structures, pyramid.grid.spacing_mm * factor)
-    return random_walk(here, np.concatenate(features, axis=-1), seeds, inside, progress.check)
+    return random_walk(here, features, seeds, inside, progress.check)
 
 
 def _outlined(

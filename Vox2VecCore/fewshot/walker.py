@@ -1,7 +1,7 @@
 """Letting strokes and sure places speak for their surroundings: a random walker with priors.
 
 Random walks (Grady, IEEE TPAMI 2006) with the head's probabilities as prior (Grady, CVPR 2005): every cell takes the
-mean of its neighbours' probabilities, weighted by how alike they are in HU and embedding, and of its own prior; cells
+mean of its neighbours' probabilities, weighted by how alike they are in HU, and of its own prior; cells
 with strokes stay what they were painted. One sparse system a class, by conjugate gradients.
 
 Before it, a structure becomes less likely away from its strokes: what looks like the spleen in the leg is not.
@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
-PRIOR = 0.01
+PRIOR = 0.001
 """Weight of a cell's own prior against that of a neighbour exactly like it."""
-CONTRAST = 8.0
+CONTRAST = 10.0
 REACH_MM = 20.0
 """Strokes are taken to show a structure's extent up to about this far."""
 BALL = 5.0
 """Squared Mahalanobis distance of the surface of a solid ellipsoid from its centre: nearer than this is inside."""
 FARTHEST = 4.0
 """Log-odds that distance takes from a structure at most, for strokes may be few and structures many-parted."""
-STEPS = 30
+STEPS = 100
 TOLERANCE = 1e-3
 
 
