@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import get_args
 
@@ -15,11 +16,13 @@ import pytest
 from Testing.support.commands import Run, answer, runner
 from Testing.support.models import random_model
 from Testing.support.scans import phantom
+from Vox2VecCore import paths
 from Vox2VecCore.cli import console, head
 from Vox2VecCore.embedding import embed
 from Vox2VecCore.fewshot import postprocessing
 from Vox2VecCore.fewshot.classes import HeadClass
 from Vox2VecCore.fewshot.head import Head
+from Vox2VecCore.fewshot.results import VolumeTable
 from Vox2VecCore.fewshot.scan_list import find_scans
 from Vox2VecCore.fewshot.segmenting import segment
 from Vox2VecCore.model import load_model
@@ -300,6 +303,25 @@ def test_processes_share_the_scans(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert "RANK=2" in refused(run, *apply[:-1], "other")
     monkeypatch.delenv("RANK")
     assert own_share().count == 1
+
+
+def test_one_table_of_many_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's rows get lost, and a lock that a killed process left holds nobody up for long."""
+    monkeypatch.setattr(paths, "PATIENCE_S", 0.1)
+    (tmp_path / ".volumes.csv.lock").touch()
+    names = [f"s{n:02d}" for n in range(40)]
+    liver = HeadClass(2, "liver", (1, 0, 0))
+
+    def write(rank: int) -> None:
+        own = names[rank::4]
+        table = VolumeTable(tmp_path / "volumes.csv", [liver], names, own)
+        for name in own:
+            table.add(name, {2: 1.0})
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(4)))
+    assert rows(tmp_path / "volumes.csv")[1:] == [[name, "liver", "1.000"] for name in names]
+    assert [path.name for path in tmp_path.iterdir()] == ["volumes.csv"]
 
 
 def test_a_bad_scan_of_one_process_does_not_stop_the_other(run: Run) -> None:
