@@ -89,6 +89,21 @@ def test_texts_for_the_user_are_translated() -> None:
                 assert not (shown and literal), f"{path.name}:{node.lineno}"
 
 
+def test_sentences_of_the_controllers_are_translated() -> None:
+    """Errors that they raise, and titles of what the worker does."""
+    plain = []
+    for path in (MODULE / "Vox2VecSlicerLib").glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(call, ast.Call):
+                continue
+            name = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
+            said = {"submit": call.args[1:2], "step": call.args[:1]}.get(name, [])
+            said = call.args[:1] if name.endswith("Error") and name not in ("ValueError", "RuntimeError") else said
+            if any(isinstance(text, ast.JoinedStr) or (isinstance(text, ast.Constant) and text.value) for text in said):
+                plain.append(f"{path.name}:{call.lineno}")
+    assert plain == []
+
+
 @pytest.mark.parametrize(
     ("code", "wrong"),
     [

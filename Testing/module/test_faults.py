@@ -60,8 +60,8 @@ FAULTS = {
     ),
     "strokes that nobody learns from": (
         f"{LIBRARY}/Strokes.py",
-        "        self.changed.emit()\n\n\ndef _label",
-        "        pass\n\n\ndef _label",
+        "        self.changed.emit()\n\n\ndef _structureName",
+        "        pass\n\n\ndef _structureName",
         "test_segment.test_each_stroke_updates_the_preview_by_itself",
     ),
     "the editor's scene before its node": (

@@ -118,7 +118,7 @@ def large(panel):
     from Vox2VecSlicerLib.FewShot import Preview
     from Vox2VecSlicerLib.Heads import Prediction, Structure
     from Vox2VecSlicerLib.Scan import Scan
-    from Vox2VecSlicerLib.Segments import labelBox
+    from Vox2VecSlicerLib.SegmentContents import labelBox
     from Vox2VecSlicerLib.Volumes import source
 
     shape = (300, 300, 200)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import slicer
 
+from Testing.support.qt_stand_in import scripted_module
+
 
 def stroke(panel, ct, segment_id: str, box: tuple[slice, ...]) -> None:
     """A box of voxels in a segment, as the editor's Paint would leave it."""
@@ -61,10 +63,11 @@ def test_leaving_takes_views_and_keys_from_the_editor(panel, embedded) -> None:
     assert {"setActiveEffect", "uninstallKeyboardShortcuts", "removeViewObservations"} <= set(editor.calls)
 
 
-def test_what_is_missing_is_said(panel, embedded) -> None:
+def test_what_is_missing_is_said_and_translated(panel, embedded) -> None:
     panel.ui.segmentSection.collapsed = False
     panel.breathe()
     assert panel.ui.strokesLabel.text
+    assert panel.ui.strokesLabel.text in scripted_module.translated
     assert not panel.ui.updatePreviewButton.enabled
     assert not panel.ui.applyButton.enabled
 

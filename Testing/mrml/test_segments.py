@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, geometry, put, volumeNode
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib import Geometry
+from Vox2VecSlicerLib.SegmentContents import SegmentContent
 from Vox2VecSlicerLib.Segments import (
-    SegmentContent,
     SegmentWriter,
     addSegment,
     align,

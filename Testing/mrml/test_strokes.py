@@ -9,7 +9,8 @@ import slicer
 from Testing.mrml.test_session import paint
 from Testing.support.slicer_nodes import GEOMETRIES, put, sliceViews, volumeNode
 from Vox2VecCore.errors import Vox2VecError
-from Vox2VecSlicerLib.Segments import addSegment, labelBox, segmentIDs, segmentVoxels, storedLabels, terminology
+from Vox2VecSlicerLib.SegmentContents import labelBox
+from Vox2VecSlicerLib.Segments import addSegment, segmentIDs, segmentVoxels, storedLabels, terminology
 
 TERMS = "Segmentation category and type~SCT^85756007^Tissue~SCT^10200004^Liver~^^~Anatomic codes~^^~^^"
 

@@ -9,6 +9,7 @@ from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib import Volumes
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
+from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Worker import Worker
 
 if TYPE_CHECKING:
@@ -41,12 +42,12 @@ def embedSource(source: Volumes.ScanSource, model: "Model", device: str, engine:
         except DeviceMemoryError as error:
             if options["device"] == "cpu":
                 raise
-            warnings.append(f"Computed on the CPU instead, which takes longer. {error}")
+            warnings.append(_("Computed on the CPU instead, which takes longer. {error}").format(error=error))
             options |= {"device": "cpu", "engine": "auto"}
         except CacheError as error:
             if options.get("cache") is False:
                 raise
-            warnings.append(f"This embedding is not kept for next time. {error}")
+            warnings.append(_("This embedding is not kept for next time. {error}").format(error=error))
             options["cache"] = False
 
 
@@ -86,7 +87,7 @@ class Embeddings:
         embed = self._embed
         self._worker.submit(
             _topic(volumeNode.GetID()),
-            f"Embedding {volumeNode.GetName()}",
+            _("Embedding {name}").format(name=volumeNode.GetName()),
             lambda progress: embed(source, model, device, engine, progress),
             lambda result: self._done(volumeNode, source, result, onFailed),
             onFailed,
@@ -111,7 +112,7 @@ class Embeddings:
 
         self._worker.submit(
             _topic(volumeNode.GetID()),
-            f"Looking for the embedding of {volumeNode.GetName()}",
+            _("Looking for the embedding of {name}").format(name=volumeNode.GetName()),
             find,
             lambda result: None if result is None else self._done(volumeNode, source, result, None),
         )
@@ -146,7 +147,8 @@ class Embeddings:
         scan = Scan(volumeNode, result.pyramid, source)
         if not scan.isCurrent:
             if onFailed is not None:
-                onFailed(Vox2VecError(f"{volumeNode.GetName()} was changed while it was embedded; embed it again."))
+                sentence = _("{name} was changed while it was embedded; embed it again.")
+                onFailed(Vox2VecError(sentence.format(name=volumeNode.GetName())))
             return
         self._scans[volumeNode.GetID()] = scan
         for text in result.warnings:

@@ -12,13 +12,10 @@ from Vox2VecSlicerLib.HeadStore import headText, storeHead
 from Vox2VecSlicerLib.Overlay import inImageOrder
 from Vox2VecSlicerLib.Result import Result
 from Vox2VecSlicerLib.Scan import Scan
+from Vox2VecSlicerLib.SegmentContents import LabelBox, SegmentContent, labelBox, occupied
 from Vox2VecSlicerLib.Segments import (
-    LabelBox,
-    SegmentContent,
     addSegment,
-    labelBox,
     newSegmentation,
-    occupied,
     orientedImage,
     refer,
     segmentIDs,
@@ -27,6 +24,7 @@ from Vox2VecSlicerLib.Segments import (
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Strokes import Strokes
+from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Views import Views
 from Vox2VecSlicerLib.Worker import Worker
 
@@ -114,7 +112,7 @@ class FewShot:
         """
         scan = self._scans(self._state.volume)
         if scan is None:
-            raise Vox2VecError("Embed the volume before learning from strokes.")
+            raise Vox2VecError(_("Embed the volume before learning from strokes."))
         missing = self._strokes.status()
         if missing:
             raise Vox2VecError(missing)
@@ -131,7 +129,7 @@ class FewShot:
 
         self._worker.submit(
             TOPIC,
-            "Learning from strokes",
+            _("Learning from strokes"),
             work,
             lambda result: self._learnt(scan, *result),
             self._onFailed,
@@ -196,9 +194,9 @@ class FewShot:
         """
         preview = self._preview
         if preview is None or not preview.scan.isCurrent:
-            raise Vox2VecError("There is no preview to apply; paint strokes and wait for it.")
+            raise Vox2VecError(_("There is no preview to apply; paint strokes and wait for it."))
         if self._result.isUnderWay:
-            raise Vox2VecError("The result is still being written; apply again in a moment.")
+            raise Vox2VecError(_("The result is still being written; apply again in a moment."))
         node = self._result.node(preview.scan.volumeNode)
 
         def done() -> None:
@@ -208,7 +206,7 @@ class FewShot:
                 self.updated.emit()
 
         contents = {segmentFor(node, each): contentOf(preview, each.label) for each in preview.structures}
-        self._result.write(preview.scan, contents, "Applying", done, self._onFailed)
+        self._result.write(preview.scan, contents, _("Applying"), done, self._onFailed)
         return node
 
     def forget(self) -> None:
@@ -238,7 +236,7 @@ class FewShot:
         self.show(preview)
         self._worker.submit(
             REFINEMENT,
-            "Following edges",
+            _("Following edges"),
             lambda progress: previewOf(tool, head, scan, tool.predict(head, example, progress)),
             lambda refined: self.show(refined) if scan.isCurrent else None,
             self._onFailed,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from Vox2VecCore.errors import ModelError
 from Vox2VecSlicerLib.Heads import HeadTool
 from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Texts import tr as _
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene
@@ -63,7 +64,7 @@ def storedHead(state: ModuleState, tool: HeadTool, role: str = "head") -> Any:
     try:
         content = base64.b64decode(node.GetText(), validate=True)
     except ValueError as error:
-        raise ModelError("The head that was saved with this scene is damaged; train it again.") from error
+        raise ModelError(_("The head that was saved with this scene is damaged; train it again.")) from error
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / FILE_NAME
         path.write_bytes(content)

@@ -12,6 +12,7 @@ from Vox2VecSlicerLib.FewShot import FewShot, Preview, fillSegmentation, preview
 from Vox2VecSlicerLib.Heads import Example, HeadTool
 from Vox2VecSlicerLib.Segments import newSegmentation
 from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Worker import Worker
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class HeadUse:
         :raises Vox2VecError: if there is none or the file cannot be written.
         """
         if self._fewShot.head is None:
-            raise Vox2VecError("There is no head to save; paint strokes first.")
+            raise Vox2VecError(_("There is no head to save; paint strokes first."))
         self._tool.save(self._fewShot.head, path)
 
     def load(self, path: Path) -> None:
@@ -101,7 +102,7 @@ class HeadUse:
         :raises Vox2VecError: if there is no head.
         """
         if self._fewShot.head is None:
-            raise Vox2VecError("There is no head to apply; train or load one first.")
+            raise Vox2VecError(_("There is no head to apply; train or load one first."))
         missing = []
         for volumeNode in volumeNodes:
             if self._embeddings.scan(volumeNode) is not None:
@@ -133,9 +134,15 @@ class HeadUse:
 
         def done(found: Preview) -> None:
             if scan.isCurrent:
-                node = newSegmentation(self._scene, f"{volumeNode.GetName()} segmentation", volumeNode)
+                node = newSegmentation(
+                    self._scene, _("{name} segmentation").format(name=volumeNode.GetName()), volumeNode
+                )
                 fillSegmentation(node, found)
 
         self._worker.submit(
-            f"apply {volumeNode.GetID()}", f"Segmenting {volumeNode.GetName()}", work, done, self._onFailed
+            f"apply {volumeNode.GetID()}",
+            _("Segmenting {name}").format(name=volumeNode.GetName()),
+            work,
+            done,
+            self._onFailed,
         )

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from Vox2VecCore.errors import Vox2VecError
+from Vox2VecSlicerLib.Texts import tr as _
 
 RESOURCES = Path(__file__).resolve().parents[1] / "Resources"
 BASE = RESOURCES / "requirements.txt"
@@ -59,7 +60,9 @@ def summary() -> str:
     """What is here and what is not, for the panel."""
     names = ["torch", *(nameOf(requirement) for path in (BASE, OPENVINO) for requirement in read(path))]
     found = ((name, installedVersion(name)) for name in names)
-    return ", ".join(f"{name} {version}" if version else f"{name} is missing" for name, version in found)
+    return ", ".join(
+        f"{name} {version}" if version else _("{name} is missing").format(name=name) for name, version in found
+    )
 
 
 def install(*files: Path) -> None:
@@ -80,12 +83,14 @@ def _installTorch() -> None:
         from PyTorchUtils import PyTorchUtilsLogic
     except ImportError as error:
         raise InstallationError(
-            "PyTorch comes through Slicer's PyTorch extension: install it in the Extensions Manager, restart Slicer, "
-            "and press Install again."
+            _(
+                "PyTorch comes through Slicer's PyTorch extension: install it in the Extensions Manager, restart "
+                "Slicer, and press Install again."
+            )
         ) from error
     torch = PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH.removeprefix("torch"))
     if torch is None:
-        raise InstallationError("PyTorch was not installed; Vox2Vec cannot embed scans without it.")
+        raise InstallationError(_("PyTorch was not installed; Vox2Vec cannot embed scans without it."))
 
 
 def _installFile(path: Path) -> None:
@@ -96,8 +101,10 @@ def _installFile(path: Path) -> None:
             _pip(path, constraints)
         except Exception as error:  # pip, Slicer and a user who declines raise what they like
             raise InstallationError(
-                f"{', '.join(read(path))} could not be installed ({error}); check the connection, or install them with "
-                "PythonSlicer -m pip install, then restart Slicer."
+                _(
+                    "{packages} could not be installed ({error}); check the connection, or install them with "
+                    "PythonSlicer -m pip install, then restart Slicer."
+                ).format(packages=", ".join(read(path)), error=error)
             ) from error
 
 
@@ -108,9 +115,11 @@ def _pip(path: Path, constraints: Path) -> None:
         import slicer.packaging as packaging
     except ImportError:  # Slicer older than 5.11
         lacking = [requirement for requirement in read(path) if not satisfied(requirement)]
-        question = f"Vox2Vec needs {', '.join(lacking)} from the Python Package Index. Install now?"
+        question = _("Vox2Vec needs {packages} from the Python Package Index. Install now?").format(
+            packages=", ".join(lacking)
+        )
         if not slicer.util.confirmOkCancelDisplay(question, windowTitle="Vox2Vec"):
-            raise InstallationError("declined") from None
+            raise InstallationError(_("declined")) from None
         slicer.util.pip_install(["-c", str(constraints), "--only-binary", ":all:", *lacking])
     else:
         packaging.pip_ensure(packaging.load_requirements(path), constraints=constraints, requester="Vox2Vec")

@@ -13,6 +13,7 @@ from Vox2VecSlicerLib.Points import TARGET_COLOR, PointLists, newPointList, worl
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Worker import Worker
 
 if TYPE_CHECKING:
@@ -39,9 +40,12 @@ class MatchRow:
     @property
     def text(self) -> str:
         """For people."""
+        error = f"{self.cycleErrorMm:.1f}"
         if not self.reliable:
-            return f"{self.label}: no reliable match (cycle error {self.cycleErrorMm:.1f} mm)"
-        return f"{self.label}: matched, cycle error {self.cycleErrorMm:.1f} mm, similarity {self.similarity:.2f}"
+            return _("{point}: no reliable match (cycle error {error} mm)").format(point=self.label, error=error)
+        return _("{point}: matched, cycle error {error} mm, similarity {similarity}").format(
+            point=self.label, error=error, similarity=f"{self.similarity:.2f}"
+        )
 
 
 class Matching:
@@ -106,11 +110,11 @@ class Matching:
         :raises Vox2VecError: if the two volumes are not embedded or the list is empty.
         """
         if self._pair() is None:
-            raise Vox2VecError("Choose a second volume and embed both before carrying points over.")
+            raise Vox2VecError(_("Choose a second volume and embed both before carrying points over."))
         world = worldPositions(source)
         if len(world) == 0:
-            raise Vox2VecError(f"{source.GetName()} holds no points.")
-        name = f"{source.GetName()} in {self._state.target.GetName()}"
+            raise Vox2VecError(_("{name} holds no points.").format(name=source.GetName()))
+        name = _("{points} in {scan}").format(points=source.GetName(), scan=self._state.target.GetName())
         node = newPointList(self._scene, name, "", TARGET_COLOR)
         node.GetDisplayNode().SetColor(*UNRELIABLE_COLOR)
         self._submit(f"propagate {node.GetID()}", world, _labels(source), lambda rows: _write(node, rows))
@@ -158,7 +162,7 @@ class Matching:
             if source.isCurrent and target.isCurrent:
                 onDone(_rows(names, world[inside], target, matches))
 
-        self._worker.submit(topic, "Matching", work, done, self._onFailed, urgent=True)
+        self._worker.submit(topic, _("Matching"), work, done, self._onFailed, urgent=True)
         return True
 
     def _matched(self, rows: list[MatchRow]) -> None:

@@ -10,6 +10,7 @@ from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Overlay import inImageOrder
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Views import Views
 from Vox2VecSlicerLib.Worker import Worker
 
@@ -48,7 +49,9 @@ class PcaColors:
             basis = fit_pca(pyramids)
             return [inImageOrder(pca_colours(pyramid, basis, progress, smooth=True)) for pyramid in pyramids]
 
-        self._worker.submit(KIND, "Colors", work, lambda colors: self._show(scans, colors), self._onFailed, urgent=True)
+        self._worker.submit(
+            KIND, _("Colors"), work, lambda colors: self._show(scans, colors), self._onFailed, urgent=True
+        )
 
     def clear(self) -> None:
         """Forget the colours."""
@@ -64,7 +67,7 @@ class PcaColors:
         current = [(scan, values) for scan, values in zip(scans, colors, strict=True) if scan.isCurrent]
         for scan, values in current:
             self._views.setMap(KIND, scan, values)
-        self._shown = [scan for scan, _ in current]
+        self._shown = [scan for scan, _values in current]
         self._views.update()
 
     def _onState(self, name: str) -> None:

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Scan import Scan
-from Vox2VecSlicerLib.Segments import SegmentContent, SegmentWriter, merged, newSegmentation, voxelReader
+from Vox2VecSlicerLib.SegmentContents import SegmentContent, merged
+from Vox2VecSlicerLib.Segments import SegmentWriter, newSegmentation, voxelReader
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.StoredLabels import StoredLabels
 from Vox2VecSlicerLib.Strokes import Strokes
+from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Worker import Worker
 
 if TYPE_CHECKING:
@@ -55,7 +57,9 @@ class Result:
     def node(self, volumeNode: "vtkMRMLVolumeNode") -> "vtkMRMLSegmentationNode":
         """The segmentation that is written to, made on first use."""
         if self._state.result is None:
-            self._state.result = newSegmentation(self._scene, f"{volumeNode.GetName()} segmentation", volumeNode)
+            self._state.result = newSegmentation(
+                self._scene, _("{name} segmentation").format(name=volumeNode.GetName()), volumeNode
+            )
         return self._state.result
 
     def write(

@@ -22,6 +22,7 @@ from Vox2VecSlicerLib.Similarity import Similarity
 from Vox2VecSlicerLib.SimilarityResults import SimilarityResults
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Strokes import Strokes
+from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Views import Views
 from Vox2VecSlicerLib.Worker import JobProgress, Worker
 
@@ -99,7 +100,9 @@ class SessionParts:
         deadline = time.monotonic() + timeoutSeconds
         while self.poll(POLL_SECONDS):
             if time.monotonic() > deadline:
-                raise Vox2VecError(f"Not finished within {timeoutSeconds:g} s; wait longer or cancel.")
+                raise Vox2VecError(
+                    _("Not finished within {seconds} s; wait longer or cancel.").format(seconds=f"{timeoutSeconds:g}")
+                )
         errors, self._errors = self._errors, []
         if errors:
             raise errors[0]

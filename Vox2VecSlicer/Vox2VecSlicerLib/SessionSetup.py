@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from Vox2VecSlicerLib import Setup, Volumes
 from Vox2VecSlicerLib.SessionParts import SessionParts
+from Vox2VecSlicerLib.Texts import tr as _
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
@@ -24,7 +25,7 @@ class SetupActions(SessionParts):
         """Download a published model in the worker; :attr:`modelsChanged` tells when it is there."""
         self._worker.submit(
             "fetch",
-            f"Downloading {name}",
+            _("Downloading {name}").format(name=name),
             lambda progress: Setup.fetchModel(name, progress),
             lambda _: self.modelsChanged.emit(),
             self._fail,
@@ -35,7 +36,7 @@ class SetupActions(SessionParts):
         device, engine = self.state.device, self.state.engine
         self._worker.submit(
             "device",
-            "Looking at this computer",
+            _("Looking at this computer"),
             lambda _: Setup.describeDevice(device, engine),
             lambda found: self.deviceDescribed.emit(*found),
             self._fail,

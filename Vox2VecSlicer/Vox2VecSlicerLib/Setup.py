@@ -8,6 +8,7 @@ from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.model import list_models, load_model
 from Vox2VecCore.paths import cache_folder
 from Vox2VecCore.progress import Progress
+from Vox2VecSlicerLib.Texts import tr as _
 
 if TYPE_CHECKING:
     from Vox2VecCore.cache import PyramidCache
@@ -25,7 +26,8 @@ def checkModel(nameOrFolder: str) -> str | None:
     except Vox2VecError as error:
         return str(error)
     if not (model.directory / "model.safetensors").is_file():
-        return f"{model.directory}: the weights are missing; fetch or import the model again."
+        sentence = _("{folder}: the weights are missing; fetch or import the model again.")
+        return sentence.format(folder=model.directory)
     return None
 
 
@@ -53,10 +55,13 @@ def describeDevice(device: str, engine: str) -> tuple[str, bool]:
     device, engine = choose(device, engine)  # type: ignore[arg-type]
     if device == "cuda":
         found = torch.cuda.get_device_properties(0)
-        return f"{found.name}, {found.total_memory / 2**30:.0f} GB, {_engineName(engine)}", True
+        memory = f"{found.total_memory / 2**30:.0f}"
+        text = _("{card}, {memory} GB, {engine}")
+        return text.format(card=found.name, memory=memory, engine=_engineName(engine)), True
     if device == "mps":
-        return f"Apple GPU, {_engineName(engine)}", True
-    return f"CPU, {torch.get_num_threads()} threads, {_engineName(engine)}", False
+        return _("Apple GPU, {engine}").format(engine=_engineName(engine)), True
+    text = _("CPU, {count} threads, {engine}")
+    return text.format(count=torch.get_num_threads(), engine=_engineName(engine)), False
 
 
 def _engineName(engine: str) -> str:

@@ -14,6 +14,7 @@ from Vox2VecSlicerLib.Points import PointLists
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Views import Views
 from Vox2VecSlicerLib.Worker import Worker
 
@@ -89,7 +90,7 @@ class Similarity:
             return [(query, inImageOrder(whole_scan(p, query, calibration(p, query), progress))) for p in pyramids]
 
         self._worker.submit(
-            KIND, "Similarity", work, lambda results: self._show(scans, results), self._failed, urgent=True
+            KIND, _("Similarity"), work, lambda results: self._show(scans, results), self._failed, urgent=True
         )
 
     def restore(self) -> None:

@@ -16,6 +16,7 @@ from Vox2VecSlicerLib.Segments import addSegment
 from Vox2VecSlicerLib.Similarity import Similarity
 from Vox2VecSlicerLib.SimilaritySegment import connectedContent
 from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Worker import Worker
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ class SimilarityResults:
         """See :meth:`Session.exportSimilarity`."""
         shown = self._shownMap()
         volumeNode, part = shown.scan.volumeNode, shown.scan.part
-        node = self._scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"{volumeNode.GetName()} similarity")
+        node = self._scene.AddNewNodeByClass(
+            "vtkMRMLScalarVolumeNode", _("{name} similarity").format(name=volumeNode.GetName())
+        )
         matrix = vtk.vtkMatrix4x4()
         volumeNode.GetIJKToRASMatrix(matrix)
         node.SetIJKToRASMatrix(matrix)
@@ -70,7 +73,7 @@ class SimilarityResults:
             display.SetWindowLevelMinMax(0, 100)
             node.SetAndObserveImageData(imageOf(whole))
 
-        self._worker.submit(f"export {node.GetID()}", "Similarity on the CT's voxels", work, done, self._onFailed)
+        self._worker.submit(f"export {node.GetID()}", _("Similarity on the CT's voxels"), work, done, self._onFailed)
         return node
 
     def makeSegment(self, world: Any, name: str | None) -> str:
@@ -80,10 +83,10 @@ class SimilarityResults:
         if world is None:
             inside = self._points.positive[scan.contains(self._points.positive)]
             if len(inside) == 0:
-                raise Vox2VecError("No positive point lies in the volume; pin one where the segment shall be.")
+                raise Vox2VecError(_("No positive point lies in the volume; pin one where the segment shall be."))
             world = inside[-1]
         if not scan.contains([world])[0]:
-            raise Vox2VecError("The chosen point lies outside the embedded part of the volume.")
+            raise Vox2VecError(_("The chosen point lies outside the embedded part of the volume."))
         point = scan.fromWorld([world])[0]
         node = self._result.node(scan.volumeNode)
         count = node.GetSegmentation().GetNumberOfSegments()
@@ -96,11 +99,11 @@ class SimilarityResults:
 
         grid, values, part = scan.pyramid.grid, shown.values, scan.part
         contents = {segmentID: lambda progress: connectedContent(grid, values, part, point, threshold, progress)}
-        self._result.write(scan, contents, "Making a segment", lambda: None, failed)
+        self._result.write(scan, contents, _("Making a segment"), lambda: None, failed)
         return segmentID
 
     def _shownMap(self) -> Any:
         shown = self._similarity.mapOf(self._state.volume)
         if shown is None or not shown.scan.isCurrent:
-            raise Vox2VecError("There is no similarity map; embed the volume and pin a point in it first.")
+            raise Vox2VecError(_("There is no similarity map; embed the volume and pin a point in it first."))
         return shown

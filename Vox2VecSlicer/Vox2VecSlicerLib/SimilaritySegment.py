@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from Vox2VecCore.errors import PointError
 from Vox2VecCore.progress import Progress
-from Vox2VecSlicerLib.Segments import SegmentContent, occupied
+from Vox2VecSlicerLib.SegmentContents import SegmentContent, occupied
+from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Volumes import Part
 
 if TYPE_CHECKING:
@@ -30,21 +31,23 @@ def connectedContent(
     voxel = tuple(grid.nearest_voxels([point])[0])
     if values[voxel] < threshold:
         raise PointError(
-            f"The chosen point is at percentile {values[voxel]:.1f}, below the threshold of {threshold:.1f}; lower the "
-            "threshold or choose a point that is coloured."
+            _(
+                "The chosen point is at percentile {value}, below the threshold of {threshold}; lower the threshold or "
+                "choose a point that is coloured."
+            ).format(value=f"{values[voxel]:.1f}", threshold=f"{threshold:.1f}")
         )
-    progress.step("Finding what is connected", 0, 2)
-    groups, _ = ndimage.label(values >= threshold, neighbours)
+    progress.step(_("Finding what is connected"), 0, 2)
+    groups, _count = ndimage.label(values >= threshold, neighbours)
     near = ndimage.binary_dilation(groups == groups[voxel], neighbours)
-    progress.step("Finding what is connected", 1, 2)
+    progress.step(_("Finding what is connected"), 1, 2)
     # Interpolated on the scan's own voxels the border is smooth; the grid says which voxels may belong.
     fine = (grid.to_source(values) >= threshold) & grid.to_source(near, nearest=True).astype(bool)
     source = np.rint(np.array(grid.ras_to_source @ np.append(point, 1.0))[:3]).astype(int)
     source = np.clip(source, 0, np.array(grid.source_shape) - 1)
     box = ndimage.find_objects(fine.astype(np.uint8))
     if not box:
-        raise PointError("Nothing is connected to the chosen point; lower the threshold.")
-    labels, _ = ndimage.label(fine[box[0]], neighbours)
+        raise PointError(_("Nothing is connected to the chosen point; lower the threshold."))
+    labels, _count = ndimage.label(fine[box[0]], neighbours)
     inside = source - [s.start for s in box[0]]
     here = 0
     if ((inside >= 0) & (inside < labels.shape)).all():
@@ -53,7 +56,7 @@ def connectedContent(
         here = int(np.bincount(labels.ravel())[1:].argmax()) + 1
     whole = np.zeros(grid.source_shape, bool, order="F")
     whole[box[0]] = labels == here
-    progress.step("Finding what is connected", 2, 2)
+    progress.step(_("Finding what is connected"), 2, 2)
     return cropped(part.turned(whole), part.first)
 
 

@@ -27,6 +27,7 @@ from Vox2VecSlicerLib.Segments import (
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.StoredLabels import StoredLabels
+from Vox2VecSlicerLib.Texts import tr as _
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkMRMLSegmentationNode, vtkMRMLSegmentEditorNode, vtkMRMLVolumeNode
@@ -58,9 +59,9 @@ class Strokes:
         volumeNode = self._volumeNode()
         node = self._state.strokes
         if node is None:
-            node = newSegmentation(self._scene, f"{volumeNode.GetName()} strokes", volumeNode)
-            self._state.backgroundSegment = addSegment(node, "Background", BACKGROUND_COLOUR)
-            addSegment(node, "Structure 1", COLOURS[0])
+            node = newSegmentation(self._scene, _("{name} strokes").format(name=volumeNode.GetName()), volumeNode)
+            self._state.backgroundSegment = addSegment(node, _("Background"), BACKGROUND_COLOUR)
+            addSegment(node, _structureName(1), COLOURS[0])
             self._state.strokes = node
         else:
             align(node, volumeNode)
@@ -81,7 +82,7 @@ class Strokes:
         """A further structure to paint; returns its segment."""
         node = self.node()
         count = len(self.structureIDs(node)) + 1
-        return addSegment(node, name or f"Structure {count}", color or COLOURS[(count - 1) % len(COLOURS)])
+        return addSegment(node, name or _structureName(count), color or COLOURS[(count - 1) % len(COLOURS)])
 
     def structureIDs(self, node: "vtkMRMLSegmentationNode") -> list[str]:
         """Segments other than the background, in order."""
@@ -144,12 +145,12 @@ class Strokes:
         node = self._state.strokes
         painted = [] if node is None else [each for each in segmentIDs(node) if self._isPainted(node, each)]
         if not painted:
-            return "Paint a few strokes: some in the structure, some in what surrounds it (Background)."
+            return _("Paint a few strokes: some in the structure, some in what surrounds it (Background).")
         structures = [s for s in painted if s != self._state.backgroundSegment]
         if not structures:
-            return "Paint at least one stroke in a structure; so far there is only background."
+            return _("Paint at least one stroke in a structure; so far there is only background.")
         if len(painted) < 2:
-            return "Paint at least one stroke in the background, or in a second structure."
+            return _("Paint at least one stroke in the background, or in a second structure.")
         return ""
 
     def _isPainted(self, node: "vtkMRMLSegmentationNode", segmentID: str) -> bool:
@@ -172,7 +173,7 @@ class Strokes:
 
     def _volumeNode(self) -> "vtkMRMLVolumeNode":
         if self._state.volume is None:
-            raise Vox2VecError("Choose a CT volume before painting.")
+            raise Vox2VecError(_("Choose a CT volume before painting."))
         return self._state.volume
 
     def _watch(self) -> None:
@@ -198,6 +199,10 @@ class Strokes:
 
     def _onStrokes(self, _caller: Any, _event: Any) -> None:
         self.changed.emit()
+
+
+def _structureName(number: int) -> str:
+    return _("Structure {number}").format(number=number)
 
 
 def _label(segment: Any) -> int:

@@ -9,12 +9,12 @@ from Vox2VecSlicerLib.Layers import ForegroundLayers
 from Vox2VecSlicerLib.Overlay import Overlay
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.State import ModuleState
+from Vox2VecSlicerLib.Texts import tr as _
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkMRMLVolumeNode
 
 NAMES = {"similarity": "Vox2Vec similarity", "colors": "Vox2Vec colors", "uncertainty": "Vox2Vec uncertainty"}
-TITLES = {"similarity": "Similarity\n(percentile)", "uncertainty": "Uncertainty\n(%)"}
 HIGHEST = 100.0
 
 
@@ -74,8 +74,9 @@ class Views:
                 self._layers.show(overlay.node, volumeNode, self._state.opacity)
             else:
                 self._layers.hide(overlay.node)
-            if kind in TITLES:
-                overlay.showLegend(shown and self._legend, TITLES[kind])
+            if kind != "colors":
+                title = _("Similarity\n(percentile)") if kind == "similarity" else _("Uncertainty\n(%)")
+                overlay.showLegend(shown and self._legend, title)
 
     def showLegend(self, shown: bool) -> None:
         """A legend of the overlay's colours."""

@@ -13,6 +13,7 @@ from Vox2VecCore.stored_scan import StoredScan, as_intensities
 from Vox2VecCore.volume import Volume, apply_affine
 from Vox2VecCore.volume_io import check_ct_range
 from Vox2VecSlicerLib import Geometry
+from Vox2VecSlicerLib.Texts import tr as _
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLVolumeNode
@@ -25,17 +26,18 @@ NOT_CT = ("MR", "PT", "NM", "US", "XA", "MG")
 def refusal(volumeNode: "vtkMRMLVolumeNode | None") -> str | None:
     """Why a node cannot be embedded, in one sentence, or ``None``."""
     if volumeNode is None:
-        return "Choose a CT volume."
+        return _("Choose a CT volume.")
     name = volumeNode.GetName()
     if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
-        return f"{name} is a label map; choose the CT that it belongs to."
+        return _("{name} is a label map; choose the CT that it belongs to.").format(name=name)
     image = volumeNode.GetImageData()
     if volumeNode.IsA("vtkMRMLVectorVolumeNode") or (image is not None and image.GetNumberOfScalarComponents() != 1):
-        return f"{name} holds a vector or a colour in every voxel; choose a CT with one value a voxel."
+        sentence = _("{name} holds a vector or a colour in every voxel; choose a CT with one value a voxel.")
+        return sentence.format(name=name)
     if not volumeNode.IsA("vtkMRMLScalarVolumeNode"):
-        return f"{name} is not a volume with one value a voxel; choose a CT."
+        return _("{name} is not a volume with one value a voxel; choose a CT.").format(name=name)
     if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfPoints() == 0:
-        return f"{name} has no voxels; load its image or choose another volume."
+        return _("{name} has no voxels; load its image or choose another volume.").format(name=name)
     return None
 
 
@@ -47,7 +49,8 @@ def check(volumeNode: "vtkMRMLVolumeNode | None") -> tuple[str | None, str | Non
     assert volumeNode is not None
     modality = _modality(volumeNode)
     if modality in NOT_CT:
-        return None, f"{volumeNode.GetName()}: its DICOM modality is {modality}, not CT; results will be poor."
+        sentence = _("{name}: its DICOM modality is {modality}, not CT; results will be poor.")
+        return None, sentence.format(name=volumeNode.GetName(), modality=modality)
     low, high = volumeNode.GetImageData().GetScalarRange()
     try:
         return None, check_ct_range(volumeNode.GetName(), low, high)
@@ -155,7 +158,8 @@ def _part(
     first = np.clip(np.ceil(ijk.min(axis=0) - 1e-6), 0, shape).astype(np.int64)
     last = np.clip(np.floor(ijk.max(axis=0) + 1e-6) + 1, 0, shape).astype(np.int64)
     if (last <= first).any():
-        raise VolumeError(f"The region of interest {roiNode.GetName()} lies outside {volumeNode.GetName()}; move it.")
+        sentence = _("The region of interest {region} lies outside {name}; move it.")
+        raise VolumeError(sentence.format(region=roiNode.GetName(), name=volumeNode.GetName()))
     return first, last
 
 

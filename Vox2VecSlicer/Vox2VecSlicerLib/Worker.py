@@ -14,6 +14,7 @@ from typing import Any
 
 from Vox2VecCore.errors import Cancelled, Vox2VecError
 from Vox2VecCore.progress import Progress, ProgressReport
+from Vox2VecSlicerLib.Texts import tr as _
 
 logger = logging.getLogger("Vox2Vec")
 
@@ -189,13 +190,17 @@ class Worker:
             job.error = error
         except MemoryError:
             job.error = Vox2VecError(
-                f"{job.title}: this computer's memory is full; close other data or choose a region of interest."
+                _("{job}: this computer's memory is full; close other data or choose a region of interest.").format(
+                    job=job.title
+                )
             )
         except Exception as error:
             logger.exception("%s failed", job.title)
             job.error = UnexpectedError(
-                f"{job.title}: something unexpected went wrong ({type(error).__name__}: {error}); details are in the "
-                "log. Please report it."
+                _(
+                    "{job}: something unexpected went wrong ({kind}: {error}); details are in the log. "
+                    "Please report it."
+                ).format(job=job.title, kind=type(error).__name__, error=error)
             )
         finally:
             job.work = None  # it may hold on to whole scans

@@ -25,6 +25,12 @@ def translate(_context: str, text: str) -> str:
     return text
 
 
+def getContext(source_file: str) -> str:
+    """Of a file: folder, if it is a package, and name."""
+    path = Path(source_file)
+    return f"{path.parent.name}.{path.stem}" if (path.parent / "__init__.py").is_file() else path.stem
+
+
 class ScriptedLoadableModule:
     """Meta-information of a module; ``parent`` is what the application shows of it."""
 
@@ -138,7 +144,7 @@ def modules() -> dict[str, types.ModuleType]:
         setattr(base, kind.__name__, kind)
     base.__all__ = [kind.__name__ for kind in names]  # type: ignore[attr-defined]
     i18n = types.ModuleType("slicer.i18n")
-    i18n.tr, i18n.translate = tr, translate  # type: ignore[attr-defined]
+    i18n.tr, i18n.translate, i18n.getContext = tr, translate, getContext  # type: ignore[attr-defined]
     return {"slicer.ScriptedLoadableModule": base, "slicer.i18n": i18n}
 
 
