@@ -114,7 +114,7 @@ def _published_augmentation(
 
 def step_split(ct: Path, folder: Path) -> dict[str, float]:
     """Seconds of one step of the ``small`` preset at its smallest views: data, forward, loss, backward, update."""
-    config = load_config(overrides=["matching.every=0", "sampling.largest_view=[56, 48, 40]"])
+    config = load_config(overrides=["matching.every=0", "sampling.largest_view=[64, 56, 48]"])
     (scan,) = prepare_scans([ScanEntry("demo", "demo", str(ct))], folder / "prepared", config.spacing_mm).scans
     batches = Batches([scan], config, 100, Share())
     objective = Objective(config)

@@ -1,6 +1,7 @@
 """Statistics of a model on scans: every channel ends up with mean 0 and deviation 1 over the body."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,17 @@ import pytest
 
 from Testing.support.models import random_model
 from Testing.support.scans import phantom
+from Vox2VecCore import calibration
 from Vox2VecCore.calibration import calibrate, level_scales
-from Vox2VecCore.embedding import embed
+from Vox2VecCore.embedding import embed as _embed
 from Vox2VecCore.errors import ModelError
 from Vox2VecCore.model import Model, load_model
 
+embed = partial(_embed, engine="torch")
 
-def test_calibrated_levels_are_standardised(tmp_path: Path) -> None:
+
+def test_calibrated_levels_are_standardised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "embed", embed)  # compiling a network takes longer than running it once
     model = random_model(tmp_path, base_channels=4, name="raw")
     volumes = [phantom(seed=1), phantom((60, 40, 20), seed=2)]
     calibrated = calibrate(model, volumes)
@@ -37,11 +42,11 @@ def test_calibrated_levels_are_standardised(tmp_path: Path) -> None:
 
 def test_scales_keep_directions_and_bring_levels_to_one_size(tmp_path: Path) -> None:
     model = random_model(tmp_path, base_channels=4, name="raw")
-    pyramids = [embed(phantom(seed=seed), model, cache=False, engine="torch") for seed in (1, 2)]
+    pyramids = [embed(phantom(seed=seed), model, cache=False) for seed in (1, 2)]
     scales = level_scales(pyramids)
     assert all(set(level.mean) == {0.0} and len(set(level.std)) == 1 for level in scales)
     scaled = Model(replace(model.config, level_statistics=scales), model.directory)
-    again = [embed(phantom(seed=seed), scaled, cache=False, engine="torch") for seed in (1, 2)]
+    again = [embed(phantom(seed=seed), scaled, cache=False) for seed in (1, 2)]
     voxels = pyramids[0].body_voxels(1000)
     for before, after in zip(pyramids[0].levels, again[0].levels, strict=True):
         np.testing.assert_allclose(after.unit_vectors(voxels), before.unit_vectors(voxels), atol=0.01)

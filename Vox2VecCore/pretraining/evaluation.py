@@ -84,12 +84,14 @@ def evaluate_matching(
     target_labels: Volume,
     *,
     seed: int = 0,
+    engine: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Scores]:
     """Scores of a model and its three references between two labelled patients.
 
     :param source: CT of the first patient; ``source_labels`` lie on any grid that covers it.
     :param target: CT of another patient.
+    :param engine: as in :func:`~Vox2VecCore.embedding.embed`.
     :return: ``"model"``, ``"random weights"``, ``"hand-made"`` and ``"chance"``.
     :raises PretrainingError: if the two share no labelled organ.
     :raises Cancelled: when ``progress`` says so.
@@ -98,7 +100,7 @@ def evaluate_matching(
     copy = disturbed_copy(source, seed)
     scores = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, extract in feature_kinds(model, Path(folder)).items():
+        for name, extract in feature_kinds(model, Path(folder), engine=engine).items():
             here, there, other = extract(source, progress), extract(copy, progress), extract(target, progress)
             scores[name] = score(here, there, other, source_labels, target_labels, seed, matched=True)
     scores["chance"] = _chance(here, other, source_labels, target_labels, seed)
