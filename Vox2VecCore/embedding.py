@@ -1,6 +1,7 @@
 """From a scan to its voxel embeddings: grid, tiles, engine, cache."""
 
 import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -105,15 +106,27 @@ def fill_levels(
     total = sum(int(np.prod(tile.shape)) for tile in tiles)
     done = 0
     progress.step("Embedding", done, total)
-    for tile in tiles:
-        outputs = run(tile_image(scan.hu, tile, config.window_hu))
-        for level, unit, magnitude in zip(levels, outputs[::2], outputs[1::2], strict=True):
-            cells, own = tile.owned_cells(level.stride, triple(level.magnitude.shape))
-            level.unit[cells] = unit[own]
-            level.magnitude[cells] = magnitude[own]
-        release_memory(levels)
-        done += int(np.prod(tile.shape))
-        progress.step("Embedding", done, total)
+    # A tile is stored while the network is at work on the next one, which leaves cores idle now and then.
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        stored: Future[None] | None = None
+        for tile in tiles:
+            outputs = run(tile_image(scan.hu, tile, config.window_hu))
+            if stored is not None:
+                stored.result()
+            stored = worker.submit(_store, levels, tile, outputs)
+            done += int(np.prod(tile.shape))
+            progress.step("Embedding", done, total)
+        if stored is not None:
+            stored.result()
+
+
+def _store(levels: list[PyramidLevel], tile: Tile, outputs: list[NDArray]) -> None:
+    """Write what a tile owns of its outputs, unit vectors and magnitudes of every level, into the levels."""
+    for level, unit, magnitude in zip(levels, outputs[::2], outputs[1::2], strict=True):
+        cells, own = tile.owned_cells(level.stride, triple(level.magnitude.shape))
+        level.unit[cells] = unit[own]
+        level.magnitude[cells] = magnitude[own]
+    release_memory(levels)
 
 
 def tile_image(hu: NDArray[np.float32], tile: Tile, window_hu: tuple[float, float]) -> NDArray[np.float32]:

@@ -4,8 +4,9 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -35,7 +36,10 @@ class Engine(Protocol):
     device: str
 
     def __call__(self, image: NDArray[np.float32]) -> list[NDArray]:
-        """Outputs of the module for an image (X, Y, Z) scaled to [0, 1], its sides multiples of the coarsest stride."""
+        """Outputs of the module for an image (X, Y, Z) scaled to [0, 1], its sides multiples of the coarsest stride.
+
+        They stay as they are while the next image is computed, and no longer.
+        """
         ...
 
 
@@ -212,23 +216,25 @@ class OpenVINOEngine:
 
         self._model = model
         self._half: bool | None = None if half else False
-        self._run = self._compiled("f32")
+        self._runs = self._compiled("f32")
 
-    def _compiled(self, precision: str) -> Callable:
+    def _compiled(self, precision: str) -> Iterator[Callable]:
+        """Two requests in turn, because the outputs of one are in use while the next image is computed."""
         options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-        return _openvino_core().compile_model(self._model, "CPU", options).create_infer_request().infer
+        compiled = _openvino_core().compile_model(self._model, "CPU", options)
+        return cycle([compiled.create_infer_request().infer for _ in range(2)])
 
     def __call__(self, image: NDArray[np.float32]) -> list[NDArray]:
         inputs = [np.ascontiguousarray(image)[None, None]]
         if self._half is None:
-            single = [output.copy() for output in _infer(self._run, inputs)]
-            self._run = self._compiled("bf16")  # in place of the first: two of them would take twice the memory
-            self._half = agree(*(tuple(map(torch.from_numpy, out)) for out in (single, _infer(self._run, inputs))))
+            single = [output.copy() for output in self._infer(inputs)]
+            self._runs = self._compiled("bf16")  # in place of the first: two of them would take twice the memory
+            half = self._infer(inputs)
+            self._half = agree(*(tuple(map(torch.from_numpy, outputs)) for outputs in (single, half)))
             if not self._half:
-                self._run = self._compiled("f32")
-        return _infer(self._run, inputs)
+                self._runs = self._compiled("f32")
+        return self._infer(inputs)
 
-
-def _infer(run: Callable, inputs: list[NDArray]) -> list[NDArray]:
-    outputs = run(inputs, share_inputs=True, share_outputs=True)
-    return [outputs[i] for i in range(len(outputs))]
+    def _infer(self, inputs: list[NDArray]) -> list[NDArray]:
+        outputs = next(self._runs)(inputs, share_inputs=True, share_outputs=True)
+        return [outputs[i] for i in range(len(outputs))]

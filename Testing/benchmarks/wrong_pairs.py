@@ -35,7 +35,7 @@ PARTS = {
     "lidc/lidc_0004": (UPPER_CHEST, ABDOMEN),
     "lidc/lidc_0005": (UPPER_CHEST, ABDOMEN),
     "lidc/lidc_0314": (UPPER_CHEST, LOWER_CHEST),
-    "lidc/lidc_0314_native_crop": (CHEST, CHEST),
+    "lidc/lidc_0314_native_crop": (CHEST, LOWER_CHEST),
     "lung_4d/l4d_113": (UPPER_CHEST, ABDOMEN),
     "lung_pet_ct_dx/lpcd_a0001": (UPPER_CHEST, LOWER_CHEST),
     "msd_liver/msd_liver_0": (LOWER_CHEST, PELVIS),
