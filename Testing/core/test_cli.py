@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -24,6 +25,7 @@ from Testing.support.models import random_model
 from Testing.support.scans import phantom
 from Vox2VecCore import volume_io
 from Vox2VecCore.cli import console, options
+from Vox2VecCore.cli.guard import guarded
 from Vox2VecCore.engines import DeviceName, EngineName, Precision
 from Vox2VecCore.model import DEFAULT_MODEL, file_sha256, load_model
 from Vox2VecCore.volume import Volume
@@ -480,6 +482,19 @@ def test_a_doubtful_scan_is_embedded_with_a_warning(run: Run, folder: Path) -> N
     assert err.count("\n") == 1
     assert err.startswith("Warning: ")
     assert "Hounsfield" in err
+
+
+def test_warnings_of_other_libraries_are_not_for_users(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def job() -> int:
+        for category in (volume_io.NotCTWarning, UserWarning, DeprecationWarning, volume_io.NotCTWarning):
+            warnings.warn("a doubt" if category is volume_io.NotCTWarning else "an array", category, stacklevel=1)
+        return 0
+
+    monkeypatch.setattr(sys, "warnoptions", [])
+    assert guarded(job) == 0
+    assert capsys.readouterr().err == "Warning: a doubt\n"
 
 
 def test_a_full_disk(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

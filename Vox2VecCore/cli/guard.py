@@ -41,10 +41,17 @@ def guarded(job: Callable[[], int]) -> int:
 
 @contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Show each warning once and as a sentence, not with the place in our code where it arose."""
-    shown: set[str] = set()
+    """Show each warning of ours once and as a sentence, not with the place in our code where it arose.
 
-    def show(message: Warning | str, *_: object, **__: object) -> None:
+    Those of other libraries are for developers, and which of them arise depends on what was imported before; they are
+    shown where Python was told to (``-W``, ``PYTHONWARNINGS``).
+    """
+    shown: set[str] = set()
+    ours = __name__.partition(".")[0]
+
+    def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+        if category.__module__.partition(".")[0] != ours and not sys.warnoptions:
+            return
         if str(message) not in shown:
             shown.add(str(message))
             complain("Warning", str(message))
