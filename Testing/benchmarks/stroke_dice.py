@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from Testing.support.strokes import simulate_strokes
 from Vox2VecCore import embed, read_volume
+from Vox2VecCore.fewshot.postprocessing import NO_PROCESSING
 from Vox2VecCore.fewshot.segmenting import segment
 from Vox2VecCore.fewshot.training import train_head
 from Vox2VecCore.grid import grid_scan
@@ -65,6 +66,8 @@ def measure(folder: Path) -> list[Row]:
                     own = strokes if name == painted else None
                     found = segment(theirs[kind], head, volume=scan, strokes=own).labels
                     row["own" if name == painted else "other"] = dice(found.array, truth)
+                bare = segment(kinds[kind], head, volume=ct, strokes=strokes, processing=NO_PROCESSING).labels
+                row["own, head alone"] = dice(bare.array, labels)
                 rows.append(row)
                 print(json.dumps(row), flush=True)
     return rows
@@ -87,7 +90,11 @@ def table(rows: list[Row]) -> str:
         "| --- | --- |" + " --- |" * (len(ORGANS) + 2),
     ]
     for painted in SCANS:
-        for side, said in (("own", f"`{painted}` painted"), ("other", f"`{painted}` painted, the other scan")):
+        for side, said in (
+            ("own", f"`{painted}` painted"),
+            ("own, head alone", f"`{painted}` painted, without post-processing"),
+            ("other", f"`{painted}` painted, the other scan"),
+        ):
             for kind in KINDS:
                 found = [row[side] for row in rows if row["features"] == kind and row["painted"] == painted]
                 means = [float(np.mean([each[organ] for each in found])) for organ in ORGANS]

@@ -17,7 +17,7 @@ Keep = Literal["touching", "largest", "all"]
 EDGE_RADIUS_MM = 3.0
 EDGE_HU = 30.0
 """Differences of HU that count as an edge for the guided filter."""
-GUIDE_HU = (-1000.0, 400.0)
+GUIDE_HU = (-1000, 400)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ WALK_MM = 6.0
 WALK_HU = (-200.0, 300.0)
 """Differences outside of these, such as between bone and denser bone, are no edges to the walk; within them HU alone
 did better than HU and embedding."""
+GUIDE_MM = 3.0
+"""The guided filter's slope and offset are computed on voxels up to this large."""
 LEAST_PROBABLE = 0.02
 
 
@@ -206,7 +208,11 @@ def _outlined(
 
     :param volume: the CT whose edges outlines follow, or ``None``; ``hu`` is the same on the embedding's grid.
     """
-    grid = pyramid.grid
+    grid, step = pyramid.grid, _guide_step(factor, pyramid.grid)
+    if step > 1:
+        shape = triple([-(-n // step) for n in grid.shape])
+        grid = replace(grid, shape=shape, affine=grid.affine @ _shift(np.full(3, (step - 1) / 2)) @ _scale(step))
+        hu, factor = None if hu is None else _pooled(hu, step), factor // step
     labels = np.zeros(grid.source_shape, np.int16, order="F")
     best = np.zeros(grid.source_shape, np.float16, order="F")
     background = head.background
@@ -233,6 +239,12 @@ def _outlined(
     return labels
 
 
+def _guide_step(factor: int, grid: ModelGrid) -> int:
+    """Voxels of a fine grid that are taken together for the guided filter: whole numbers of them make a cell."""
+    limit = GUIDE_MM / float(grid.spacing_mm.mean())
+    return max(step for step in range(1, factor + 1) if factor % step == 0 and (step == 1 or step <= limit))
+
+
 def _boxes(
     expected: NDArray[np.bool_], factor: int, grid: ModelGrid
 ) -> tuple[tuple[slice, ...], tuple[slice, ...], ModelGrid, tuple[slice, ...]]:
@@ -252,6 +264,10 @@ def _boxes(
         source_affine=grid.source_affine @ _shift(low),
     )
     return _slices(first, last), _slices(start, stop), part, _slices(low, high)
+
+
+def _scale(factor: float) -> NDArray[np.float64]:
+    return np.diag([factor, factor, factor, 1.0])
 
 
 def _slices(start: NDArray, stop: NDArray) -> tuple[slice, ...]:
