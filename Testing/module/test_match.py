@@ -26,7 +26,7 @@ def test_each_pinned_point_is_a_row(panel, embedded, add_ct) -> None:
     assert all(texts), texts
     float(texts[1]), float(texts[2])
     rows = panel.session.matches
-    assert texts[3] == rows[0].text
+    assert texts[3] == rows[0].verdict == ("found" if rows[0].reliable else "no reliable match")
 
 
 def test_no_second_scan_no_rows(panel, embedded, add_ct) -> None:

@@ -137,6 +137,7 @@ def test_the_views_of_the_target_show_the_match(pair, scene):
     pair.points.addPositive((-20.0, 0.0, 5.0))
     pair.wait()
     row = next(row for row in pair.matches if row.reliable)
+    assert list(pair.targetPointsNode.GetDisplayNode().GetViewNodeIDs()) == [other.GetID()], "not in the other scan"
     pair.jumpToMatch(row)
     assert own.GetSliceOffset() == pytest.approx(row.sourceWorld[2], abs=1e-3)
     assert other.GetSliceOffset() == pytest.approx(row.targetWorld[2], abs=1e-3)

@@ -49,7 +49,11 @@ CLASSES: dict[str, Api] = {
         "addItem clear findData findText itemData itemText setCurrentIndex",
         "currentIndexChanged(int) activated(int)",
     ),
-    "QTableView": api("QWidget", "editTriggers selectionBehavior selectionMode", "horizontalHeader verticalHeader"),
+    "QTableView": api(
+        "QWidget",
+        "editTriggers selectionBehavior selectionMode",
+        "horizontalHeader verticalHeader resizeColumnsToContents",
+    ),
     "QTableWidget": api(
         "QTableView", "rowCount columnCount", "setRowCount setItem item clearContents", "cellClicked(int,int)"
     ),

@@ -38,6 +38,11 @@ class MatchRow:
     reliable: bool
 
     @property
+    def verdict(self) -> str:
+        """For a table in which the figures stand beside it."""
+        return _("found") if self.reliable else _("no reliable match")
+
+    @property
     def text(self) -> str:
         """For people."""
         error = f"{self.cycleErrorMm:.1f}"
@@ -185,7 +190,16 @@ class Matching:
             node.SetLocked(True)
         if node is not None:
             _write(node, rows)
+            self.showInTarget()
         self.updated.emit(rows)
+
+    def showInTarget(self) -> None:
+        """Draw the matches in the views of the target only, if there are any: elsewhere they mark wrong places."""
+        node, target = self.targetPointsNode, self._state.target
+        if node is not None and target is not None:
+            ids = [view.GetID() for view in sliceNodesShowing(self._scene, target)]
+            if list(node.GetDisplayNode().GetViewNodeIDs()) != ids:
+                node.GetDisplayNode().SetViewNodeIDs(ids)
 
     def _onState(self, name: str) -> None:
         if name in ("volume", "target", "balance"):

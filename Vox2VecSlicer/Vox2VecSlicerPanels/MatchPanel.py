@@ -42,9 +42,10 @@ class MatchPanel:
         self._rows = list(rows)
         table.setRowCount(len(self._rows))
         for index, row in enumerate(self._rows):
-            texts = (row.label, f"{row.similarity:.2f}", f"{row.cycleErrorMm:.1f}", row.text)
+            texts = (row.label, f"{row.similarity:.2f}", f"{row.cycleErrorMm:.1f}", row.verdict)
             for column, text in enumerate(texts):
                 table.setItem(index, column, qt.QTableWidgetItem(text))
+        table.resizeColumnsToContents()
 
     def _arrange(self, sideBySide: bool) -> None:
         if sideBySide:

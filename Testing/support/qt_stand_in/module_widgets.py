@@ -27,7 +27,7 @@ class qSlicerMarkupsPlaceWidget(like_pythonqt(QtWidgets.QWidget)):  # type: igno
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         button = QtWidgets.QToolButton(self)
-        button.setText("\u2316")
+        button.setText("\u25cf")
         button.setCheckable(True)
         self.__dict__.update(
             _scene=None, _node=None, _button=button, _multiple=0, _values={}, _interaction=None, _tags=[]
