@@ -141,13 +141,15 @@ def _fit(
     share = UNKNOWN_SHARE * len(values)
     first = int(np.searchsorted(values, background))
     weights = examples.weights.copy()
-    maps = _discriminants(examples.vectors[known], index[known], weights[known], len(values), shrinkage)
+    painted = _moments(examples.vectors[known], index[known], weights[known], len(values))
+    maps = _discriminants(painted, shrinkage)
     check()
     if method == "prototype":
         return maps
     weights[~known] = _membership(maps(examples.vectors[~known]), first, share)
     if method == "ridge":
-        return _discriminants(examples.vectors, index, weights, len(values), None)
+        unknown = _moments(examples.vectors[~known], index[~known], weights[~known], len(values))
+        return _discriminants(painted + unknown, None)
     if method == "logistic":
         usable = start is not None and start.out is None and start.weight.shape == maps.weight.shape
         begin, steps = (start, LOGISTIC_WARM_STEPS) if usable and start is not None else (maps, LOGISTIC_STEPS)
@@ -161,28 +163,56 @@ def _membership(logits: NDArray[np.float32], background: int, share: float) -> N
     return np.asarray(likely / max(float(likely.sum()), 1e-9) * share, np.float64)
 
 
-def _discriminants(
-    vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray, classes: int, shrinkage: float | None
-) -> LinearMaps:
+@dataclass(frozen=True, eq=False)
+class _Moments:
+    """Weighted sums over vectors; those of two sets add up to those of both.
+
+    :param products: (C, C) of their outer products.
+    :param sums: (K, C) of the vectors of every class.
+    :param weights: (K,) of their weights.
+    :param squares: of the squared weights.
+    """
+
+    products: Tensor
+    sums: Tensor
+    weights: Tensor
+    squares: float
+
+    def __add__(self, other: "_Moments") -> "_Moments":
+        return _Moments(
+            self.products + other.products,
+            self.sums + other.sums,
+            self.weights + other.weights,
+            self.squares + other.squares,
+        )
+
+
+def _moments(
+    vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray[np.float64], classes: int
+) -> _Moments:
+    x = torch.from_numpy(vectors)
+    w = torch.from_numpy(weights.astype(np.float32))
+    of_class = functional.one_hot(torch.from_numpy(index), classes).float() * w[:, None]
+    return _Moments((x * w[:, None]).T @ x, of_class.T @ x, of_class.sum(0), float(w.square().sum()))
+
+
+def _discriminants(moments: _Moments, shrinkage: float | None) -> LinearMaps:
     """Gaussian classes with equal priors and one covariance, shrunk towards a multiple of the identity.
 
     :param shrinkage: 0 to 1; ``None`` for the oracle approximation (Chen et al., IEEE TSP 2010), at least 0.1.
     """
-    x = torch.from_numpy(vectors)
-    w = torch.from_numpy(weights.astype(np.float32))
-    of_class = functional.one_hot(torch.from_numpy(index), classes).float() * w[:, None]
-    total = of_class.sum(0).clamp_min(1e-12)
-    means = of_class.T @ x / total[:, None]
-    covariance = ((x * w[:, None]).T @ x - means.T @ (means * total[:, None])) / total.sum()
+    total = moments.weights.clamp_min(1e-12)
+    means = moments.sums / total[:, None]
+    covariance = (moments.products - means.T @ (means * total[:, None])) / total.sum()
     size = len(covariance)
     level = covariance.diagonal().mean().clamp_min(1e-8)
     if shrinkage is None:
-        count = float(w.sum()) ** 2 / max(float(w.square().sum()), 1e-12) - classes
+        count = float(moments.weights.sum()) ** 2 / max(moments.squares, 1e-12) - len(means)
         shrinkage = max(LEAST_SHRINKAGE, _oracle_shrinkage(covariance, max(count, 1.0)))
     covariance = (1 - shrinkage) * covariance + shrinkage * level * torch.eye(size)
     weight = torch.linalg.solve(covariance, means.T)
     bias = -0.5 * (means.T * weight).sum(0)
-    seen = (of_class.sum(0) > 0).numpy()
+    seen = (moments.weights > 0).numpy()
     # A class without any voxel (a background that nobody painted in a scan of structures only) is never chosen.
     return LinearMaps(weight.numpy(), np.where(seen, bias.numpy(), -1e4).astype(np.float32))
 
