@@ -11,7 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from Testing.benchmarks import embed_speed, hover_speed, memory, pretraining_speed, query_speed, tile_overlap
+from Testing.benchmarks import (
+    embed_speed,
+    hover_speed,
+    memory,
+    pretraining_speed,
+    query_speed,
+    strokes_speed,
+    tile_overlap,
+)
 from Testing.benchmarks.machine import describe
 
 FOLDER = Path(__file__).parent
@@ -34,6 +42,8 @@ def measure(ct: Path) -> dict[str, Any]:
         figures["hover"] = hover_speed.measured_apart()
         print("Overlap of tiles ...", flush=True)
         figures["tiles"] = tile_overlap.measure(ct, tile_overlap.BENCHED)
+        print("Strokes ...", flush=True)
+        figures["strokes"] = strokes_speed.measured_apart()
         print("Pretraining ...", flush=True)
         figures["pretraining"] = pretraining_speed.measure(ct, folder / "pretraining")
     figures["machine"]["load_average_after"] = describe()["load_average_1min"]
@@ -107,6 +117,7 @@ def table(figures: dict[str, Any]) -> str:
             ),
         )
     rows += tile_rows(figures["tiles"])
+    rows += stroke_rows(figures["strokes"])
     rows += pretraining_rows(figures["pretraining"])
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return (
@@ -125,6 +136,18 @@ def tile_rows(figures: dict[str, dict[str, float]]) -> list[tuple[str, str, str,
             f"{row['computed_share']:.2f} of the grid",
         )
         for name, row in figures.items()
+    ]
+
+
+def stroke_rows(figures: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The lines about heads."""
+    size = " x ".join(map(str, figures["grid"]))
+    what = f"{figures['labelled_voxels']} labelled voxels, {figures['classes']} classes, {figures['method']}"
+    return [
+        (f"strokes: learning, {what}", f"{figures['train_s']:.2f} s", "", ""),
+        (f"and then three slices, {size} grid", f"{1000 * figures['three_slices_s']:.0f} ms", "", ""),
+        ("and the whole scan", f"{figures['whole_scan_s']:.1f} s", "", ""),
+        ("extra memory of that", f"{figures['extra_memory_gb']:.2f} GB", "", ""),
     ]
 
 
