@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,6 +130,17 @@ def test_stop_and_resume_is_exact(scans: list[PreparedScan], straight: Path, tmp
     assert_equal(weights(tmp_path / "run"), weights(straight))
     with (tmp_path / "run" / "log.csv").open() as stream:
         assert [int(row["step"]) for row in csv.DictReader(stream)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_stopped_while_the_model_is_made(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> None:
+    stages: list[str] = []
+    progress = Progress(lambda now: stages.append(now.stage), lambda: stages[-1:] == ["Measuring levels"])
+    shutil.copytree(straight, tmp_path / "run", ignore=shutil.ignore_patterns("model"))
+    with pytest.raises(Cancelled):
+        pretrain(scans, tiny(), tmp_path / "run", resume=True, progress=progress)
+    assert not list((tmp_path / "run").glob("*model*"))
+    pretrain(scans, tiny(), tmp_path / "run", resume=True)
+    assert load_model(tmp_path / "run" / "model").hash == load_model(straight / "model").hash
 
 
 def test_resume_after_kill_is_exact(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> None:

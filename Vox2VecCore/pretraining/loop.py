@@ -46,7 +46,7 @@ COLUMNS = [
     "voxels_per_second",
 ]
 STAGE = "Pretraining"
-PATIENCE = timedelta(hours=6)
+PATIENCE = timedelta(hours=2)
 """How long processes wait for the first one, which alone matches patients, probes and writes the model."""
 
 
