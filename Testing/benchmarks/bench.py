@@ -101,6 +101,12 @@ def table(figures: dict[str, Any]) -> str:
             "",
             "",
         ),
+        (
+            "the same in views turned by (10, 20, 30) degrees, coarser while the mouse moves",
+            f"{figures['hover']['turned by (10, 20, 30) degrees']['hover_p95_ms']:.0f} ms",
+            "",
+            "",
+        ),
         (f"peak memory of `embed`, {large} grid", f"{memory_['peak_memory_gb']:.2f} GB", "", ""),
         ("cache on disk", f"{memory_['cache_bytes_per_voxel']:.1f} bytes a voxel", "", ""),
     ]

@@ -100,6 +100,25 @@ def test_sliders_leave_the_panel_free(panel, embedded, parameter) -> None:
     assert longest_gap(panel, start) < MAX_GAP_MS
 
 
+def test_results_leave_the_panel_free(panel, embedded, add_ct) -> None:
+    """Colours, a segment, a volume of the map, and matches in a second scan, all asked for at once."""
+    session = panel.session
+    session.points.addPositive((-28.0, 6.0, 8.0))
+    session.setTarget(add_ct("follow-up", seed=5))
+    panel.finish()
+
+    def start() -> None:
+        session.state.view = "similarity"
+        session.pca.clear()
+        session.state.view = "colors"
+        session.makeSegment()
+        session.exportSimilarity()
+        session.matching.update()
+
+    assert longest_gap(panel, start) < MAX_GAP_MS
+    assert session.matches and session.state.result.GetSegmentation().GetNumberOfSegments() > 0
+
+
 def test_strokes_leave_the_panel_free(panel, painted) -> None:
     structure = segment_ids(panel.session.strokesNode())[1]
     sizes = iter(range(11, 20))
