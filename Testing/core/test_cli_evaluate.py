@@ -20,6 +20,7 @@ from Vox2VecCore.evaluation.matching import (
     DICE_SOURCE,
     DICE_TARGET,
     HEAD_SOURCE,
+    HEAD_TARGET,
     HIT,
     KINDS,
     MATCHED_HIT,
@@ -237,7 +238,7 @@ def test_the_shipped_model_beats_its_references(shared_ct: Path, run: Run, tmp_p
     flags = ("--protocol", "retrieval", "--set", "most_pairs=1")
     result = answer(run, "evaluate", "--data", "pair.jsonl", "--model", "vox2vec-small", "--out", "r", *flags)
     rows = {row["features"]: row for row in result["summary"]["Between patients"]}
-    for measure in (HIT, MATCHED_HIT, DICE_SOURCE, DICE_TARGET):
+    for measure in (HIT, MATCHED_HIT, DICE_SOURCE, DICE_TARGET, HEAD_TARGET):
         others = [rows[kind][measure] for kind in KINDS if kind != "model"]
         assert rows["model"][measure] > 2 * max(others)
     # In the same scan a head makes nearly as much of an untrained network's many features.
