@@ -15,7 +15,7 @@ from Testing.support.scans import phantom
 from Testing.support.slicer_nodes import GEOMETRIES, SHAPE, put, sliceViews, volumeNode
 from Vox2VecCore import Volume, train_head
 from Vox2VecCore.errors import ModelError, Vox2VecError
-from Vox2VecCore.volume_io import read_labels, read_volume
+from Vox2VecCore.volume_io import read_labels
 from Vox2VecSlicerLib.Segments import segmentIDs, segmentVoxels, terminology
 from Vox2VecSlicerLib.Session import Session
 
@@ -87,8 +87,11 @@ def real(scene):
 @pytest.fixture
 def bench(real, demo_ct, shared_cache) -> Bench:
     """The demo CT, embedded around the liver by the shipped model, with strokes in the liver and around it."""
-    volume, labels = read_volume(demo_ct), read_labels(DEMO_CT.with_name("demo_ct_labels.nii.gz"))
-    node = volumeNode(volume.affine, np.asarray(volume.array), name="Chest")
+    labels = read_labels(DEMO_CT.with_name("demo_ct_labels.nii.gz"))
+    loaded = slicer.util.loadVolume(str(DEMO_CT.with_name("demo_ct_labels.nii.gz")))
+    truth = np.array(slicer.util.arrayFromVolume(loaded).T)  # Slicer may turn voxels over that it reads
+    slicer.mrmlScene.RemoveNode(loaded)
+    node = slicer.util.loadVolume(str(demo_ct))
     sliceViews(node)
     liver = np.argwhere(labels.array == LIVER)
     roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
@@ -104,7 +107,7 @@ def bench(real, demo_ct, shared_cache) -> Bench:
     segment = strokes.GetSegmentation().GetSegment(structure)
     segment.SetName("Liver")
     segment.SetTag(segment.GetTerminologyEntryTagName(), TERMS)
-    found = Bench(real, node, np.asarray(labels.array), {"Background": background, "Liver": structure})
+    found = Bench(real, node, truth, {"Background": background, "Liver": structure})
     paint(real, structure, np.concatenate([found.stroke(LIVER, height) for height in HEIGHTS]))
     paint(real, background, np.concatenate([found.stroke(LIVER, height, away=True) for height in HEIGHTS]))
     real.wait()
