@@ -40,8 +40,9 @@ test: $(READY) $(DEMO_CT)
 	$(PYTEST) Testing/mrml
 	$(PYTEST) Testing/pixels
 	$(PYTEST) Testing/module
+	$(BIN)/python -m pytest Testing/browser
 
-# The viewer in a real browser: needs Chromium (Debian and Ubuntu: apt-get install chromium).
+# Only the viewer in a real browser: needs Chromium; without one it fails and says how to get it.
 browser-test: $(READY) $(DEMO_CT)
 	$(BIN)/python -m pytest Testing/browser
 

@@ -5,6 +5,8 @@ The one file here that Pythons too old for the rest must be able to run (3.6 and
 
 import ctypes.util
 import importlib.util
+import os
+import shutil
 import sys
 
 # Libraries that Slicer's views need to draw without a window, and the Debian and Ubuntu packages that hold them.
@@ -17,6 +19,23 @@ GRAPHICS = {
     "Xrender": "libxrender1",
 }
 DRIVERS = "libgl1-mesa-dri"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER_PACKAGE = "chromium"
+DEBIAN = "/etc/debian_version"
+OF_PLAYWRIGHT = ".venv/bin/python -m playwright install chromium"
+
+
+def browser():
+    """Path of a Chromium that the tests of the browser viewer can drive, or ``None``."""
+    return next((path for path in map(shutil.which, BROWSERS) if path), None)
+
+
+def has_browser_package():
+    """Whether apt-get can bring Chromium: on Debian; Ubuntu has it only as a snap."""
+    if not os.path.exists(DEBIAN):
+        return False
+    with open("/etc/os-release", encoding="utf-8") as file:
+        return "ubuntu" not in file.read().lower()
 
 
 def missing_packages():  # no annotations: old Pythons would evaluate them
@@ -24,7 +43,11 @@ def missing_packages():  # no annotations: old Pythons would evaluate them
     if sys.platform != "linux":
         return []
     lacking = [package for library, package in GRAPHICS.items() if ctypes.util.find_library(library) is None]
-    return [*lacking, DRIVERS] if lacking else []
+    if lacking:
+        lacking.append(DRIVERS)
+    if browser() is None and has_browser_package():
+        lacking.append(BROWSER_PACKAGE)
+    return lacking
 
 
 def missing():
@@ -40,9 +63,17 @@ def missing():
 def advice():
     """What only the tests of Slicer's views lack and how to get it, or ``None``."""
     packages = missing_packages()
-    if not packages:
+    if packages:
+        return f"To run the tests of Slicer's views: on Debian or Ubuntu, apt-get install {' '.join(packages)}"
+    return browser_advice()
+
+
+def browser_advice():
+    """How to get the Chromium that the tests of the browser viewer lack, or ``None``."""
+    if browser() is not None:
         return None
-    return f"To run the tests of Slicer's views: on Debian or Ubuntu, apt-get install {' '.join(packages)}"
+    way = f"apt-get install {BROWSER_PACKAGE}" if has_browser_package() else f"after make install, {OF_PLAYWRIGHT}"
+    return f"The tests of the browser viewer need Chromium: {way}"
 
 
 if __name__ == "__main__":

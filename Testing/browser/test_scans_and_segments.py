@@ -1,5 +1,6 @@
 """Uploads, follow-up, segments, files, strokes."""
 
+import base64
 import io
 import json
 import zipfile
@@ -62,10 +63,8 @@ def test_a_map_becomes_a_segment_and_files(tab: Tab, chest: Path, tmp_path: Path
         assert any(name.endswith(".mrml") for name in scene.namelist())
         assert any(name.endswith(".nrrd") for name in scene.namelist())
     tab.page.locator("#surface").check()
-    before = tab.pixels("ThreeD")
     tab.until("get('surface')")
-    tab.page.wait_for_timeout(500)
-    assert before.shape == tab.pixels("ThreeD").shape
+    tab.until_pixels("ThreeD", np.zeros_like(tab.pixels("ThreeD")), count=1000)
     tab.shot("surface")
     tab.page.locator("#surface").uncheck()
 
@@ -97,10 +96,14 @@ def test_strokes_are_painted_and_undone(tab: Tab) -> None:
     painted = tab.until_pixels("Red", plain)
     assert tab.get("points") == [], "painting does not pin points"
     tab.shot("strokes")
-    while tab.get("canUndo"):
-        tab.page.locator("#undo").click()
-        tab.page.wait_for_timeout(200)
-    tab.until_pixels("Red", painted)
+    tab.page.locator("#undo").click()
+    tab.until("get('canRedo')")
+    undone = tab.until_pixels("Red", painted)
+    tab.page.keyboard.press("Control+y")
+    tab.until("!get('canRedo')")
+    tab.until_pixels("Red", undone)
+    tab.page.keyboard.press("Control+z")
+    tab.until("!get('canUndo')")
     tab.page.locator("#tool-explore").click()
     tab.until("get('tool') === 'explore'")
 
@@ -121,14 +124,15 @@ def test_a_zip_opens_by_drag_and_drop(tab: Tab, shifted: Path) -> None:
     with zipfile.ZipFile(packed, "w") as archive:
         archive.write(shifted, "folder/later.nii.gz")
     tab.page.evaluate(
-        """bytes => {
+        """text => {
+            const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
             const transfer = new DataTransfer();
-            transfer.items.add(new File([new Uint8Array(bytes)], "later.zip"));
+            transfer.items.add(new File([packed], "later.zip"));
             dispatchEvent(new DragEvent("dragover", { dataTransfer: transfer, cancelable: true }));
             const zone = document.querySelector("#drop [data-purpose=scan]");
             zone.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
         }""",
-        list(packed.getvalue()),
+        base64.b64encode(packed.getvalue()).decode("ascii"),
     )
     tab.until("get('scan').name === 'later' && get('embedded')")
 

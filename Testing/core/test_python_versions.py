@@ -4,6 +4,7 @@ New syntax is found by ruff, whose target is 3.10; this is about the standard li
 """
 
 import ast
+import io
 import re
 import runpy
 import subprocess
@@ -121,10 +122,33 @@ def test_missing_parts_of_the_system_are_named(monkeypatch: pytest.MonkeyPatch) 
     assert re.search(r"venv module is missing: .* apt-get install python3\.\d+-venv", check["missing"]())
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr("ctypes.util.find_library", lambda name: None if name == "EGL" else name)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == "chromium" else None)
     assert check["missing_packages"]() == ["libegl1", "libgl1-mesa-dri"]
     assert check["advice"]().endswith("apt-get install libegl1 libgl1-mesa-dri")
     monkeypatch.setattr(sys, "platform", "darwin")
     assert check["advice"]() is None
+
+
+@pytest.mark.parametrize(
+    ("system", "packages", "advice"),
+    [
+        ("ID=debian\n", ["chromium"], "apt-get install chromium"),
+        ("ID=ubuntu\nID_LIKE=debian\n", [], "after make install, .venv/bin/python -m playwright install chromium"),
+        (None, [], "after make install, .venv/bin/python -m playwright install chromium"),
+    ],
+)
+def test_a_missing_browser_is_named(
+    monkeypatch: pytest.MonkeyPatch, system: str | None, packages: list[str], advice: str
+) -> None:
+    check = runpy.run_path(str(CHECK))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("os.path.exists", lambda path: system is not None)
+    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(system or ""))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("ctypes.util.find_library", lambda name: name)
+    assert check["missing_packages"]() == packages
+    assert check["browser_advice"]().endswith(advice)
+    assert check["advice"]().endswith(advice)
 
 
 def test_make_install_stops_at_the_check(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ class Explore:
                         "index": index,
                         "label": label,
                         "place": placeText(world),
-                        "ras": [round(v, 2) for v in world],
+                        "ras": list(world),
                     }
                 )
         self._page.show(points=rows)
@@ -114,7 +114,7 @@ class Explore:
                 "reliable": row.reliable,
                 "place": placeText(row.targetWorld),
                 "cycleErrorMm": round(row.cycleErrorMm, 2),
-                "ras": [round(v, 2) for v in row.targetWorld],
+                "ras": [float(v) for v in row.targetWorld],
             }
             for row in self._session.matches
         ]

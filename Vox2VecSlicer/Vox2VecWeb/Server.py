@@ -1,7 +1,9 @@
 """Starting the viewer: one process, one scene, one page."""
 
 import asyncio
+import contextlib
 import os
+import signal
 import socket
 import webbrowser
 from collections.abc import Callable
@@ -59,7 +61,7 @@ def freePort(host: str, port: int | None) -> int:
 
 
 def run(options: Options, announce: Callable[[str], Any]) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until Ctrl-C or SIGTERM.
 
     :param announce: called with the page's address when it can be opened.
     :raises Vox2VecError: if the port is taken.
@@ -94,6 +96,11 @@ def run(options: Options, announce: Callable[[str], Any]) -> None:
     server.controller.on_server_ready.add(ready)
 
     async def serve() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises there, wherever we are
+                loop.add_signal_handler(number, task.cancel)
         viewer.append(Viewer(server, options))
         await server.start(
             exec_mode="coroutine",
@@ -107,7 +114,7 @@ def run(options: Options, announce: Callable[[str], Any]) -> None:
 
     try:
         asyncio.run(serve())
-    except (KeyboardInterrupt, SystemExit):  # aiohttp ends with the latter when it is told to stop
+    except (KeyboardInterrupt, SystemExit, asyncio.CancelledError):  # aiohttp ends with any of them
         pass
     finally:
         if viewer:

@@ -81,6 +81,7 @@ class Viewer:
             embedded=False,
             followUpEmbedded=False,
             progress=None,
+            busy=False,
             warning="",
             layout="four",
             crosshair=True,
@@ -121,7 +122,7 @@ class Viewer:
         while True:
             with self.page.state:
                 try:
-                    self.session.poll()
+                    self.page.show(busy=self.session.poll())
                     self.readout.tick()
                     self.segment.tick()
                     self._tick()
