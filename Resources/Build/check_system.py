@@ -5,9 +5,9 @@ The one file here that Pythons too old for the rest must be able to run (3.6 and
 
 import ctypes.util
 import importlib.util
-import os
 import shutil
 import sys
+from pathlib import Path
 
 # Libraries that Slicer's views need to draw without a window, and the Debian and Ubuntu packages that hold them.
 GRAPHICS = {
@@ -21,7 +21,7 @@ GRAPHICS = {
 DRIVERS = "libgl1-mesa-dri"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER_PACKAGE = "chromium"
-DEBIAN = "/etc/debian_version"
+DEBIAN = Path("/etc/debian_version")
 OF_PLAYWRIGHT = ".venv/bin/python -m playwright install chromium"
 
 
@@ -32,10 +32,9 @@ def browser():
 
 def has_browser_package():
     """Whether apt-get can bring Chromium: on Debian; Ubuntu has it only as a snap."""
-    if not os.path.exists(DEBIAN):
+    if not DEBIAN.exists():
         return False
-    with open("/etc/os-release", encoding="utf-8") as file:
-        return "ubuntu" not in file.read().lower()
+    return "ubuntu" not in Path("/etc/os-release").read_text(encoding="utf-8").lower()
 
 
 def missing_packages():  # no annotations: old Pythons would evaluate them

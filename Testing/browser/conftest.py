@@ -1,8 +1,5 @@
 """A real Chromium at a real viewer; what it complains about fails the test."""
 
-import io
-import runpy
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,120 +8,21 @@ import nibabel
 import numpy as np
 import pytest
 
+from Testing.browser.tab import Tab, launch
 from Testing.browser.viewer_process import ViewerProcess
-from Testing.conftest import DEMO_CT, REPOSITORY
-
-SCREENSHOTS = REPOSITORY / ".screenshots"
-CHECK = REPOSITORY / "Resources" / "Build" / "check_system.py"
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-STATE = "name => { const v = window.trame.state.get(name); return v === undefined ? null : v; }"
-PATIENCE_MS = 120_000
-
-
-class Tab:
-    """A tab of the browser at the viewer.
-
-    :ivar complaints: errors of the console and requests to anywhere else.
-    """
-
-    def __init__(self, page: Any, url: str) -> None:
-        self.page = page
-        self.url = url
-        self.complaints: list[str] = []
-        origin = "/".join(url.split("/")[:3])
-        allowed = (origin, origin.replace("http", "ws"), "blob:", "data:")
-        page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda e: self.complaints.append(str(e)))
-        page.on("request", lambda r: None if r.url.startswith(allowed) else self.complaints.append(r.url))
-        page.on("websocket", lambda w: None if w.url.startswith(allowed) else self.complaints.append(w.url))
-        page.goto(url)
-        page.wait_for_selector(".v2v", timeout=PATIENCE_MS)
-
-    def get(self, name: str) -> Any:
-        """A value that the page shows."""
-        return self.page.evaluate(STATE, name)
-
-    def until(self, condition: str, timeout: float = PATIENCE_MS) -> None:
-        """Wait for a condition on values, written ``get('name')``."""
-        self.page.wait_for_function(
-            f"() => {{ const get = name => window.trame.state.get(name); return {condition}; }}", timeout=timeout
-        )
-
-    def box(self, view: str) -> dict[str, float]:
-        """Where a view is on the screen."""
-        return self.page.locator(f"[data-view={view}] .picture").bounding_box()
-
-    def point(self, view: str, x: float, y: float) -> tuple[float, float]:
-        """A place in a view, in shares of its width and height, on the screen."""
-        box = self.box(view)
-        return box["x"] + box["width"] * x, box["y"] + box["height"] * y
-
-    def move(self, view: str, x: float, y: float) -> list[float]:
-        """Move the mouse into a view and wait until the viewer has noticed; returns where it is, in RAS mm."""
-        at = self.point(view, x, y)
-        near = f"Math.abs(get('readout').at[0] - {x}) < 0.006 && Math.abs(get('readout').at[1] - {y}) < 0.006"
-        for attempt in range(10):  # the page drops moves that come too close to each other
-            self.page.mouse.move(at[0] + 9, at[1] + 9)
-            self.page.mouse.move(*at, steps=3)
-            try:
-                self.until(f"get('readout') && get('readout').view === '{view}' && {near}", 3000)
-                break
-            except Exception:
-                if attempt == 9:
-                    raise
-        return self.get("readout")["ras"]
-
-    def drag(self, view: str, *points: tuple[float, float]) -> None:
-        """Press, move along points, release."""
-        places = [self.point(view, *p) for p in points]
-        self.page.mouse.move(*places[0])
-        self.page.mouse.down()
-        for place in places[1:]:
-            self.page.mouse.move(*place, steps=6)
-        self.page.mouse.up()
-
-    def pixels(self, view: str) -> np.ndarray:
-        """Colours (rows, columns, 3) of a view as it is on the screen."""
-        from PIL import Image
-
-        shot = self.page.screenshot(clip=self.box(view))
-        return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
-
-    def until_pixels(self, view: str, differ_from: np.ndarray, count: int = 30) -> np.ndarray:
-        """Wait until a view looks different in more than so many pixels; returns how."""
-        end = time.monotonic() + PATIENCE_MS / 1000
-        while time.monotonic() < end:
-            now = self.pixels(view)
-            if (np.abs(now - differ_from).max(axis=2) > 40).sum() > count:
-                return now
-        raise AssertionError(f"{view} has not changed")
-
-    def shot(self, name: str) -> None:
-        """Keep a picture of the page."""
-        SCREENSHOTS.mkdir(exist_ok=True)
-        self.page.screenshot(path=str(SCREENSHOTS / f"{name}.png"))
+from Testing.conftest import DEMO_CT
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """Chromium of the system, or else playwright's own."""
+    """A browser for the whole run."""
     from playwright.sync_api import sync_playwright
 
-    check = runpy.run_path(str(CHECK))
     with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        path = check["browser"]() or (own if Path(own).is_file() else None)
-        if path is None:
-            pytest.exit(check["browser_advice"](), returncode=1)
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        try:
+            browser = launch(playwright)
+        except FileNotFoundError as error:
+            pytest.exit(str(error), returncode=1)
         yield browser
         browser.close()
 
@@ -137,6 +35,17 @@ def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scans") / "chest.nii.gz"
     image = nibabel.load(DEMO_CT)
     nibabel.save(image.slicer[::2, ::2, 40:90], path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shifted(chest: Path) -> Path:
+    """The same patient, lying elsewhere in the scanner."""
+    image = nibabel.load(chest)
+    affine = image.affine.copy()
+    affine[:3, 3] += (12, -7, 30)
+    path = chest.with_name("later.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), path)
     return path
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from Testing.browser.conftest import Tab
+from Testing.browser.tab import Tab
 
 VERTEBRA = (0.5, 0.70)
 YELLOW = (230, 190, 90)

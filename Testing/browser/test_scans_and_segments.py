@@ -10,20 +10,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from Testing.browser.conftest import Tab
+from Testing.browser.tab import Tab
 
 VERTEBRA = (0.5, 0.70)
-
-
-@pytest.fixture(scope="module")
-def shifted(chest: Path) -> Path:
-    """The same patient, lying elsewhere in the scanner."""
-    image = nibabel.load(chest)
-    affine = image.affine.copy()
-    affine[:3, 3] += (12, -7, 30)
-    path = chest.with_name("later.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), path)
-    return path
 
 
 def pin(tab: Tab, place: tuple[float, float] = VERTEBRA) -> list[float]:

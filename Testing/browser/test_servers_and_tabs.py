@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from Testing.browser.conftest import Tab
+from Testing.browser.tab import Tab
 from Testing.browser.viewer_process import ViewerProcess
 
 

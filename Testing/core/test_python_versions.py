@@ -4,7 +4,6 @@ New syntax is found by ruff, whose target is 3.10; this is about the standard li
 """
 
 import ast
-import io
 import re
 import runpy
 import subprocess
@@ -142,8 +141,8 @@ def test_a_missing_browser_is_named(
 ) -> None:
     check = runpy.run_path(str(CHECK))
     monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr("os.path.exists", lambda path: system is not None)
-    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(system or ""))
+    monkeypatch.setattr("pathlib.Path.exists", lambda path: system is not None)
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *_, **__: system or "")
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr("ctypes.util.find_library", lambda name: name)
     assert check["missing_packages"]() == packages

@@ -74,6 +74,10 @@ class Page:
                 self._known[name] = value
                 self.state[name] = value
 
+    def resend(self) -> None:
+        """Send everything again: what changes while a tab is still connecting does not reach it."""
+        self.state.dirty(*self._known)
+
     def say(self, text: str, kind: str = "error") -> None:
         """Show a sentence until it is closed or replaced.
 

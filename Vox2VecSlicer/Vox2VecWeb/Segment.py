@@ -34,6 +34,7 @@ class Segment:
         self._transfers = transfers
         self._painting = Painting(application.core.segmentation_editor)
         self._awaitsHead = False
+        self._awaitsRelease = False
         page.show(
             tool="explore",
             brush=8.0,
@@ -87,6 +88,8 @@ class Segment:
             canUndo=self._painting.canUndo or self._hasWritten("canUndo"),
             canRedo=self._painting.canRedo or self._hasWritten("canRedo"),
         )
+        if self._awaitsRelease:
+            self._startTool()
         if self._awaitsHead and not self._session.busy:
             self._awaitsHead = False
             self._takeApplied()
@@ -132,6 +135,7 @@ class Segment:
                     "name": segment.GetName(),
                     "color": _hex(segment.GetColor()),
                     "background": segmentID == background,
+                    "painted": hasVoxels(strokes, segmentID),
                     "ml": shown.get(segment.GetName(), ""),
                 }
             )
@@ -165,6 +169,9 @@ class Segment:
 
     def _startTool(self) -> None:
         page, session = self._page, self._session
+        self._awaitsRelease = any(window.isHeld for window in self._viewports.slices.values())
+        if self._awaitsRelease:  # a stroke ends in the structure in which it was begun
+            return
         self._setClicks()
         if page.state.tool == "explore":
             self._painting.stop()
@@ -177,8 +184,13 @@ class Segment:
         self._painting.start(page.state.tool, strokes, session.state.volume, page.state.active, brush)
 
     def _setClicks(self) -> None:
+        """The left button pins and moves points, or it paints."""
+        explores = self._page.state.tool == "explore"
         for window in self._viewports.slices.values():
-            window.clicks = self._page.state.tool == "explore"
+            window.clicks = explores
+        for node in (self._session.state.positivePoints, self._session.state.negativePoints):
+            if node is not None:
+                node.SetLocked(not explores)
 
     def _choose(self, segmentID: str) -> None:
         self._page.show(active=segmentID)

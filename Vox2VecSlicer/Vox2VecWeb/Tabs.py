@@ -18,6 +18,7 @@ class Tabs:
 
     def arrive(self, tab: str) -> None:
         """A tab has been opened or reloaded."""
+        self._page.resend()
         if self._page.state.owner is None:
             self.takeOver(tab)
 

@@ -1,5 +1,6 @@
 """The windows of the page: three slice views of the scan, three of the follow-up, and a 3D view."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ JPEG_QUALITY = 92
 FRAMES_PER_SECOND = 30.0
 CLICK_PIXELS = 4
 POINT_PIXELS = 9
+HELD_SECONDS = 2.0
+"""A button that has not moved for so long was released outside the page."""
 HU_PER_PIXEL = 2.0
 
 
@@ -65,6 +68,7 @@ class SliceWindow:
         self._pressed: tuple[int, int] | None = None
         self._last = (0, 0)
         self._dragging = False
+        self._heldAt: float | None = None
         interactor = view.interactor()
         interactor.AddObserver(vtkCommand.LeftButtonPressEvent, self._onPress, 2.0)
         interactor.AddObserver(vtkCommand.MouseMoveEvent, self._onMove, 2.0)
@@ -83,6 +87,11 @@ class SliceWindow:
         if stamp != self._drawn:
             self._drawn = stamp
             self.view.schedule_render()
+
+    @property
+    def isHeld(self) -> bool:
+        """Whether the left button is down; on a slow line the page may ask for other things before it comes up."""
+        return self._heldAt is not None and time.monotonic() - self._heldAt < HELD_SECONDS
 
     @property
     def node(self) -> Any:
@@ -113,12 +122,15 @@ class SliceWindow:
         return self.view.interactor().GetEventPosition()
 
     def _onPress(self, _caller: Any, _event: str) -> None:
+        self._heldAt = time.monotonic()
         self._pressed = self._last = self._position()
         self._dragging = False
         if not self.clicks or self._onPoint(self._pressed):
             self._pressed = None
 
     def _onMove(self, _caller: Any, _event: str) -> None:
+        if self._heldAt is not None:
+            self._heldAt = time.monotonic()
         if self._pressed is None:
             return
         x, y = self._position()
@@ -129,6 +141,7 @@ class SliceWindow:
         self._last = (x, y)
 
     def _onRelease(self, _caller: Any, _event: str) -> None:
+        self._heldAt = None
         pressed, self._pressed = self._pressed, None
         if pressed is not None and not self._dragging:
             self._onClick(Click(self.name, self.world(pressed), bool(self.view.interactor().GetShiftKey())))

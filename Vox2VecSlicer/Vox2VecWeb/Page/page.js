@@ -34,6 +34,8 @@
     l: () => call("setLayout", get("layout") === "four" ? LAYOUTS[1] : LAYOUTS[0]),
     " ": () => call("setLayout", whole(pointed)),
     n: () => call("whereNext"),
+    s: () => { if (get("preview") || get("results").length) set("surface", !get("surface")); },
+    u: () => { if (get("preview")) set("view", get("view") === "uncertainty" ? "similarity" : "uncertainty"); },
     "?": () => set("help", !get("help")),
     Backspace: () => { const last = get("points").at(-1); if (last) call("removePoint", last.positive, last.index); },
     Escape: () => { if (get("help")) set("help", false); else if (get("progress")) call("cancel"); else call("dismiss"); },
@@ -44,7 +46,9 @@
   };
   addEventListener("keydown", (event) => {
     const field = event.target.closest && event.target.closest("input, select, textarea, button");
-    if (field && !(field.type === "range" && event.key.length === 1)) return;
+    if (field && field.matches("textarea, select, input[type=text]")) return;
+    if (field && (event.key === " " || event.key === "Enter")) return;  // what presses a button presses it
+    if (field && field.type === "range" && event.key.length > 1) return;  // what moves a slider moves it
     event.stopImmediatePropagation();
     if (!trame() || !mine()) return;
     const command = event.ctrlKey || event.metaKey;

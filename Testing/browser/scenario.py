@@ -1,0 +1,207 @@
+"""One script for two ways of working: with the mouse in the browser, and with calls to the session.
+
+Both have to end with the same voxels, points and matches. What only a hand can say exactly, the points that were hit
+and the strokes that were painted, is handed from the first way to the second.
+"""
+
+import shutil
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from Testing.browser.tab import Tab
+
+BALANCE, THRESHOLD = 0.65, 96.5
+
+
+@dataclass
+class Hand:
+    """What the hand did.
+
+    :ivar points: the points that were hit, in RAS mm, by name.
+    :ivar strokes: file of the strokes that were painted.
+    """
+
+    points: dict[str, list[float]] = field(default_factory=dict)
+    strokes: Path | None = None
+
+
+@dataclass
+class Outcome:
+    """What comes out.
+
+    :ivar alike: voxels of the segment that was made of the similarity map.
+    :ivar structures: voxels of what was learnt from the strokes.
+    :ivar matches: place in the follow-up in RAS mm, cycle error and reliability of every point.
+    """
+
+    alike: NDArray[np.bool_]
+    structures: NDArray[np.bool_]
+    matches: list[tuple[list[float], float, bool]]
+
+
+class Way(Protocol):
+    """A way of working."""
+
+    def open(self, scan: Path) -> None: ...
+    def pin(self, name: str, alike: bool) -> None: ...
+    def adjust(self, balance: float, threshold: float) -> None: ...
+    def makeSegment(self) -> NDArray[np.bool_]: ...
+    def compare(self, followUp: Path) -> list[tuple[list[float], float, bool]]: ...
+    def paint(self) -> NDArray[np.bool_]: ...
+
+
+def play(way: Way, scan: Path, followUp: Path) -> Outcome:
+    """The scenario."""
+    way.open(scan)
+    way.pin("vertebra", alike=True)
+    way.pin("lung", alike=False)
+    way.adjust(BALANCE, THRESHOLD)
+    alike = way.makeSegment()
+    structures = way.paint()
+    return Outcome(alike, structures, way.compare(followUp))
+
+
+class Mouse:
+    """The mouse in the browser.
+
+    :param folder: for downloads.
+    """
+
+    PLACES: ClassVar = {"vertebra": (0.5, 0.70), "lung": (0.3, 0.55)}
+    STROKES: ClassVar = (((-17, 13), (-72, 13)), ((65, -25), (37, 8)), ((-78, -44), (-86, -22)))
+    """The heart as background, both lungs as structure: from and to, RAS mm in the axial slice in the middle."""
+
+    def __init__(self, tab: Tab, hand: Hand, folder: Path) -> None:
+        self._tab, self._hand, self._folder = tab, hand, folder
+
+    def open(self, scan: Path) -> None:
+        assert self._tab.get("scan")["name"] == scan.name.split(".")[0], "the viewer was started with it"
+        self._tab.until("get('embedded')")
+
+    def pin(self, name: str, alike: bool) -> None:
+        tab, count = self._tab, len(self._hand.points) + 1
+        tab.move("Red", *self.PLACES[name])
+        if not alike:
+            tab.page.keyboard.down("Shift")
+        tab.page.mouse.click(*tab.point("Red", *self.PLACES[name]))
+        if not alike:
+            tab.page.keyboard.up("Shift")
+        tab.until(f"get('points').length === {count} && get('mapped') && !get('busy')")
+        self._hand.points[name] = tab.get("points")[-1]["ras"]
+
+    def adjust(self, balance: float, threshold: float) -> None:
+        self._tab.page.locator("#balance").fill(str(balance))
+        self._tab.page.locator("#threshold").fill(str(threshold))
+        self._tab.until(f"get('threshold') === {threshold} && get('balance') === {balance}")
+        self._tab.rest()
+
+    def makeSegment(self) -> NDArray[np.bool_]:
+        self._tab.page.locator("#make-segment").click()
+        self._tab.until("get('results').length === 1 && parseFloat(get('results')[0].ml) > 0.5 && !get('busy')")
+        self._tab.page.locator("#tab-segment").click()
+        return self._voxels("alike") == 1
+
+    def compare(self, followUp: Path) -> list[tuple[list[float], float, bool]]:
+        tab = self._tab
+        tab.page.locator("#open-follow-up").set_input_files(followUp)
+        tab.until(f"get('followUpEmbedded') && get('matches').length === {len(self._hand.points)} && !get('busy')")
+        return [(m["ras"], m["cycleErrorMm"], m["reliable"]) for m in tab.get("matches")]
+
+    def paint(self) -> NDArray[np.bool_]:
+        tab = self._tab
+        tab.page.locator("#tool-paint").click()
+        tab.until("get('tool') === 'paint' && get('structures').length === 2")
+        background, *structure = self.STROKES
+        tab.page.locator("#brush").fill("7")
+        tab.page.locator("#structures li").first.click(position={"x": 200, "y": 10})
+        tab.until("get('active') === get('structures')[0].id")
+        tab.drag("Red", *tab.shares("Red", background))
+        tab.until("get('structures')[0].painted")
+        tab.page.locator("#structures li").nth(1).click(position={"x": 200, "y": 10})
+        tab.until("get('active') === get('structures')[1].id")
+        for stroke in structure:
+            tab.drag("Red", *tab.shares("Red", stroke))
+            tab.until("get('structures')[1].painted")
+        tab.until("get('preview')")
+        tab.rest()
+        with tab.page.expect_download(timeout=120_000) as waiting:
+            tab.page.locator("#save-scene").click()
+        scene = self._folder / "scene.mrb"
+        waiting.value.save_as(scene)
+        with zipfile.ZipFile(scene) as packed:
+            [name] = [n for n in packed.namelist() if n.endswith("strokes.seg.nrrd")]
+            self._hand.strokes = self._folder / "strokes.seg.nrrd"
+            with packed.open(name) as source, self._hand.strokes.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        tab.page.locator("#apply").click()
+        tab.until("get('results').length === 2 && !get('busy')")
+        return self._voxels("all") == 2
+
+    def _voxels(self, name: str) -> NDArray[np.uint8]:
+        with self._tab.page.expect_download(timeout=120_000) as waiting:
+            self._tab.page.locator("#save-nifti").click()
+        path = self._folder / f"{name}.nii.gz"
+        waiting.value.save_as(path)
+        return np.asarray(nibabel.load(path).dataobj)
+
+
+class Calls:
+    """Calls to the session that the desktop module stands on, without a browser or a window."""
+
+    def __init__(self, session: Any, hand: Hand) -> None:
+        self._session, self._hand = session, hand
+
+    def open(self, scan: Path) -> None:
+        import slicer
+
+        self._session.state.volume = slicer.util.loadVolume(str(scan))
+        self._session.embed(wait=True)
+
+    def pin(self, name: str, alike: bool) -> None:
+        points = self._session.points
+        (points.addPositive if alike else points.addNegative)(self._hand.points[name])
+        self._session.wait()
+
+    def adjust(self, balance: float, threshold: float) -> None:
+        self._session.state.balance, self._session.state.threshold = balance, threshold
+        self._session.wait()
+
+    def makeSegment(self) -> NDArray[np.bool_]:
+        segmentID = self._session.makeSegment()
+        self._session.wait()
+        return self._voxels(segmentID)
+
+    def compare(self, followUp: Path) -> list[tuple[list[float], float, bool]]:
+        import slicer
+
+        self._session.setTarget(slicer.util.loadVolume(str(followUp)))
+        self._session.wait()
+        return [(list(m.targetWorld), m.cycleErrorMm, m.reliable) for m in self._session.matches]
+
+    def paint(self) -> NDArray[np.bool_]:
+        import slicer
+
+        assert self._hand.strokes is not None
+        strokes = slicer.util.loadSegmentation(str(self._hand.strokes))
+        state = self._session.state
+        state.backgroundSegment = strokes.GetSegmentation().GetSegmentIdBySegmentName("Background")
+        state.strokes = strokes
+        self._session.updatePreview(wait=True)
+        self._session.wait()
+        result = self._session.apply()
+        self._session.wait()
+        return self._voxels(result.GetSegmentation().GetSegmentIdBySegmentName("Structure 1"))
+
+    def _voxels(self, segmentID: str) -> NDArray[np.bool_]:
+        from Vox2VecSlicerLib.Segments import segmentVoxels
+
+        volume = self._session.state.volume
+        mask = np.zeros(volume.GetImageData().GetDimensions(), bool)
+        mask[tuple(segmentVoxels(self._session.state.result, segmentID, volume).T)] = True
+        return mask

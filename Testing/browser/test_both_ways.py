@@ -1,0 +1,57 @@
+"""The browser and the desktop module's logic come to the same result, voxel by voxel."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from Testing.browser.scenario import Hand, Mouse, play
+from Testing.browser.tab import Tab
+from Testing.conftest import DEMO_CT, REPOSITORY
+
+LUNGS = range(10, 15)
+LUNG_DICE = 0.7
+
+
+@pytest.fixture(scope="module")
+def lungs() -> np.ndarray:
+    """The lungs in the slab of the demo CT."""
+    labels = nibabel.load(DEMO_CT.with_name("demo_ct_labels.nii.gz")).slicer[::2, ::2, 40:90]
+    return np.isin(np.asarray(labels.dataobj), LUNGS)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    """Overlap, 0 to 1."""
+    return float(2 * (a & b).sum() / (a.sum() + b.sum()))
+
+
+def test_the_browser_and_the_session_agree_to_the_voxel(
+    tab: Tab, chest: Path, shifted: Path, lungs: np.ndarray, cache: Path, tmp_path: Path
+) -> None:
+    hand = Hand()
+    seen = play(Mouse(tab, hand, tmp_path), chest, shifted)
+    tab.shot("strokes-applied")
+    assert seen.alike.sum() > 500
+    assert dice(seen.structures, lungs) > LUNG_DICE, "two lungs and a heart were each painted once"
+
+    # Slicer's singletons of a session and those of other tests do not go together: a process of its own.
+    handed = tmp_path / "handed.npz"
+    np.savez(handed, strokes=str(hand.strokes), names=list(hand.points), points=list(hand.points.values()))
+    command = [sys.executable, "-m", "Testing.browser.by_calls", chest, shifted, handed, tmp_path / "called.npz"]
+    environment = {**os.environ, "VOX2VEC_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+    environment.pop("DISPLAY", None)
+    path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "Vox2VecSlicer")])
+    done = subprocess.run(
+        list(map(str, command)), env={**environment, "PYTHONPATH": path}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    called = np.load(tmp_path / "called.npz")
+    assert (called["alike"] != seen.alike).sum() == 0
+    assert (called["structures"] != seen.structures).sum() == 0
+    np.testing.assert_allclose(called["targets"], [m[0] for m in seen.matches], atol=1e-6)
+    np.testing.assert_allclose(called["cycles"], [m[1] for m in seen.matches], atol=0.006)
+    assert called["reliable"].tolist() == [m[2] for m in seen.matches]
