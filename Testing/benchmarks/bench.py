@@ -19,6 +19,7 @@ from Testing.benchmarks import (
     query_speed,
     strokes_speed,
     tile_overlap,
+    viewer_speed,
 )
 from Testing.benchmarks.machine import describe
 
@@ -44,6 +45,8 @@ def measure(ct: Path) -> dict[str, Any]:
         figures["tiles"] = tile_overlap.measure(ct, tile_overlap.BENCHED)
         print("Strokes ...", flush=True)
         figures["strokes"] = strokes_speed.measured_apart()
+        print("The browser viewer ...", flush=True)
+        figures["viewer"] = viewer_speed.measure(ct, model.directory, folder / "viewer", folder / "cache")
         print("Pretraining ...", flush=True)
         figures["pretraining"] = pretraining_speed.measure(ct, folder / "pretraining")
     figures["machine"]["load_average_after"] = describe()["load_average_1min"]
@@ -124,6 +127,7 @@ def table(figures: dict[str, Any]) -> str:
         )
     rows += tile_rows(figures["tiles"])
     rows += stroke_rows(figures["strokes"])
+    rows += viewer_rows(figures["viewer"])
     rows += pretraining_rows(figures["pretraining"])
     text = "\n".join("| " + " | ".join(row) + " |" for row in rows)
     return (
@@ -154,6 +158,17 @@ def stroke_rows(figures: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         (f"and then three slices, {size} grid", f"{1000 * figures['three_slices_s']:.0f} ms", "", ""),
         ("and the whole scan", f"{figures['whole_scan_s']:.1f} s", "", ""),
         ("extra memory of that", f"{figures['extra_memory_gb']:.2f} GB", "", ""),
+    ]
+
+
+def viewer_rows(figures: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """The lines about the browser viewer."""
+    return [
+        ("viewer: mouse move to new frames in all views, 95 of 100", f"{figures['hover_p95_ms']:.0f} ms", "", ""),
+        ("viewer: click to whole-scan overlay", f"{figures['click_median_ms'] / 1000:.2f} s", "", ""),
+        ("viewer: stroke to preview in the slices", f"{figures['stroke_median_ms'] / 1000:.2f} s", "", ""),
+        ("viewer: command to page", f"{figures['page_ready_s']:.1f} s", "", ""),
+        ("viewer: peak memory of the server", f"{figures['peak_memory_gb']:.2f} GB", "", ""),
     ]
 
 

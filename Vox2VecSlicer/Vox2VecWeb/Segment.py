@@ -42,6 +42,7 @@ class Segment:
             active="",
             strokesStatus="",
             preview=False,
+            previews=0,
             results=[],
             surface=False,
             head="",
@@ -240,7 +241,9 @@ class Segment:
     # Preview and result
 
     def _onPreview(self) -> None:
-        self._page.show(preview=self._session.fewShot.preview is not None, head=self._session.headSummary())
+        previews = self._page.state.previews + 1
+        shown = self._session.fewShot.preview is not None
+        self._page.show(preview=shown, previews=previews, head=self._session.headSummary())
         node = self._session.fewShot.previewNode
         if node is not None:
             node.GetDisplayNode().SetViewNodeIDs(self._viewIDs())
