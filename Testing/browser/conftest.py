@@ -8,9 +8,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from Testing.browser.tab import Tab, launch
+from Testing.browser.tab import WINDOW, Tab, launch
 from Testing.browser.viewer_process import ViewerProcess
 from Testing.conftest import DEMO_CT
+
+SLAB = (slice(None, None, 2), slice(None, None, 2), slice(50, 80))
+"""Of the demo CT: quicker to embed, every organ of the chest in it."""
 
 
 @pytest.fixture(scope="session")
@@ -29,13 +32,19 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A slab of the demo CT: quicker to embed, every organ of the chest in it."""
+    """A slab of the demo CT."""
     if not DEMO_CT.is_file():
         pytest.fail("the demo CT is missing: run 'make install'")
     path = tmp_path_factory.mktemp("scans") / "chest.nii.gz"
-    image = nibabel.load(DEMO_CT)
-    nibabel.save(image.slicer[::2, ::2, 40:90], path)
+    nibabel.save(nibabel.load(DEMO_CT).slicer[SLAB], path)
     return path
+
+
+@pytest.fixture(scope="session")
+def lungs() -> np.ndarray:
+    """The lungs in the slab."""
+    labels = nibabel.load(DEMO_CT.with_name("demo_ct_labels.nii.gz")).slicer[SLAB]
+    return np.isin(np.asarray(labels.dataobj), range(10, 15))
 
 
 @pytest.fixture(scope="session")
@@ -50,12 +59,26 @@ def shifted(chest: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def elsewhere(chest: Path) -> Path:
+    """The shoulders of the same patient."""
+    path = chest.with_name("shoulders.nii.gz")
+    nibabel.save(nibabel.load(DEMO_CT).slicer[::2, ::2, 108:], path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def crop() -> nibabel.Nifti1Image:
+    """A small part of the demo CT around its spine, for what only has to be read."""
+    return nibabel.load(DEMO_CT).slicer[208:304, 272:368, 60:84]
+
+
+@pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Embeddings of all viewers of a run."""
     return tmp_path_factory.mktemp("embeddings")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def viewer(cache: Path, chest: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewerProcess]:
     """A viewer with the slab open."""
     process = ViewerProcess(cache, tmp_path_factory.mktemp("log") / "viewer.log", chest, "--port", 0)
@@ -64,16 +87,22 @@ def viewer(cache: Path, chest: Path, tmp_path_factory: pytest.TempPathFactory) -
     assert process.errors() == ""
 
 
-@pytest.fixture
-def tab(chromium: Any, viewer: ViewerProcess) -> Iterator[Tab]:
-    """The viewer in a tab, its scan embedded, no points pinned."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
+@pytest.fixture(scope="session")
+def opened(chromium: Any, viewer: ViewerProcess) -> Iterator[Tab]:
+    """The viewer in a tab."""
+    context = chromium.new_context(viewport=WINDOW, accept_downloads=True)
     found = Tab(context.new_page(), viewer.url)
     found.until("get('embedded') && get('owner') === window.vox2vec.tab")
-    found.page.evaluate("window.trame.trigger('clearPoints')")
-    found.until("get('points').length === 0 && !get('mapped')")
     yield found
-    errors = found.get("vtkErrors")
     context.close()
-    assert found.complaints == []
-    assert errors == 0
+
+
+@pytest.fixture
+def tab(opened: Tab, chest: Path) -> Iterator[Tab]:
+    """The tab, its scan embedded, nothing pinned, painted or set."""
+    opened.complaints.clear()
+    before = opened.get("vtkErrors")
+    opened.fresh(chest)
+    yield opened
+    assert opened.complaints == []
+    assert opened.get("vtkErrors") == before, "VTK has complained; the viewer's log says what about"

@@ -4,7 +4,7 @@ Both have to end with the same voxels, points and matches. What only a hand can 
 and the strokes that were painted, is handed from the first way to the second.
 """
 
-import shutil
+import tempfile
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from Testing.browser.tab import Tab
 
 BALANCE, THRESHOLD = 0.65, 96.5
+BACKGROUND_STROKES = (((-17, 13), (-72, 13)), ((50, -105), (-75, -105)))
+"""Through heart and back: points on the way, RAS mm (right, anterior) in the axial slice in the middle."""
+LUNG_STROKES = (((50, 55), (85, -10), (50, -70)), ((-112, 20), (-110, -30), (-60, -75)))
 
 
 @dataclass
@@ -24,11 +27,11 @@ class Hand:
     """What the hand did.
 
     :ivar points: the points that were hit, in RAS mm, by name.
-    :ivar strokes: file of the strokes that were painted.
+    :ivar scene: the scene that was saved then, with the strokes that were painted in it.
     """
 
     points: dict[str, list[float]] = field(default_factory=dict)
-    strokes: Path | None = None
+    scene: Path | None = None
 
 
 @dataclass
@@ -74,8 +77,6 @@ class Mouse:
     """
 
     PLACES: ClassVar = {"vertebra": (0.5, 0.70), "lung": (0.3, 0.55)}
-    STROKES: ClassVar = (((-17, 13), (-72, 13)), ((65, -25), (37, 8)), ((-78, -44), (-86, -22)))
-    """The heart as background, both lungs as structure: from and to, RAS mm in the axial slice in the middle."""
 
     def __init__(self, tab: Tab, hand: Hand, folder: Path) -> None:
         self._tab, self._hand, self._folder = tab, hand, folder
@@ -85,15 +86,8 @@ class Mouse:
         self._tab.until("get('embedded')")
 
     def pin(self, name: str, alike: bool) -> None:
-        tab, count = self._tab, len(self._hand.points) + 1
-        tab.move("Red", *self.PLACES[name])
-        if not alike:
-            tab.page.keyboard.down("Shift")
-        tab.page.mouse.click(*tab.point("Red", *self.PLACES[name]))
-        if not alike:
-            tab.page.keyboard.up("Shift")
-        tab.until(f"get('points').length === {count} && get('mapped') && !get('busy')")
-        self._hand.points[name] = tab.get("points")[-1]["ras"]
+        self._tab.click("Red", *self.PLACES[name], shift=not alike)
+        self._hand.points[name] = self._tab.get("points")[-1]["ras"]
 
     def adjust(self, balance: float, threshold: float) -> None:
         self._tab.page.locator("#balance").fill(str(balance))
@@ -105,50 +99,40 @@ class Mouse:
         self._tab.page.locator("#make-segment").click()
         self._tab.until("get('results').length === 1 && parseFloat(get('results')[0].ml) > 0.5 && !get('busy')")
         self._tab.page.locator("#tab-segment").click()
-        return self._voxels("alike") == 1
+        return self._voxels() == 1
 
     def compare(self, followUp: Path) -> list[tuple[list[float], float, bool]]:
         tab = self._tab
         tab.page.locator("#open-follow-up").set_input_files(followUp)
-        tab.until(f"get('followUpEmbedded') && get('matches').length === {len(self._hand.points)} && !get('busy')")
+        tab.until("get('followUpEmbedded') && get('matches').length === 1")
+        tab.rest()
         return [(m["ras"], m["cycleErrorMm"], m["reliable"]) for m in tab.get("matches")]
 
     def paint(self) -> NDArray[np.bool_]:
         tab = self._tab
-        tab.page.locator("#tool-paint").click()
-        tab.until("get('tool') === 'paint' && get('structures').length === 2")
-        background, *structure = self.STROKES
-        tab.page.locator("#brush").fill("7")
-        tab.page.locator("#structures li").first.click(position={"x": 200, "y": 10})
-        tab.until("get('active') === get('structures')[0].id")
-        tab.drag("Red", *tab.shares("Red", background))
-        tab.until("get('structures')[0].painted")
-        tab.page.locator("#structures li").nth(1).click(position={"x": 200, "y": 10})
-        tab.until("get('active') === get('structures')[1].id")
-        for stroke in structure:
-            tab.drag("Red", *tab.shares("Red", stroke))
-            tab.until("get('structures')[1].painted")
-        tab.until("get('preview')")
-        tab.rest()
-        with tab.page.expect_download(timeout=120_000) as waiting:
-            tab.page.locator("#save-scene").click()
-        scene = self._folder / "scene.mrb"
-        waiting.value.save_as(scene)
-        with zipfile.ZipFile(scene) as packed:
-            [name] = [n for n in packed.namelist() if n.endswith("strokes.seg.nrrd")]
-            self._hand.strokes = self._folder / "strokes.seg.nrrd"
-            with packed.open(name) as source, self._hand.strokes.open("wb") as target:
-                shutil.copyfileobj(source, target)
+        self.stroke(tab)
+        self._hand.scene = tab.download("#save-scene", self._folder)
         tab.page.locator("#apply").click()
         tab.until("get('results').length === 2 && !get('busy')")
-        return self._voxels("all") == 2
+        return self._voxels() == 2
 
-    def _voxels(self, name: str) -> NDArray[np.uint8]:
-        with self._tab.page.expect_download(timeout=120_000) as waiting:
-            self._tab.page.locator("#save-nifti").click()
-        path = self._folder / f"{name}.nii.gz"
-        waiting.value.save_as(path)
-        return np.asarray(nibabel.load(path).dataobj)
+    @staticmethod
+    def stroke(tab: Tab) -> None:
+        """Paint heart and back as background and both lungs as a structure, and wait for what is learnt from it."""
+        tab.page.locator("#tab-segment").click()
+        tab.page.locator("#tool-paint").click()
+        tab.until("get('tool') === 'paint' && get('structures').length === 2")
+        tab.page.locator("#brush").fill("7")
+        for row, strokes in enumerate((BACKGROUND_STROKES, LUNG_STROKES)):
+            tab.choose(row)
+            for stroke in strokes:
+                before = tab.get("previews")
+                tab.drag("Red", *tab.shares("Red", stroke))
+                tab.until(f"get('structures')[{row}].painted && ({row} === 0 || get('previews') > {before})")
+                tab.rest()
+
+    def _voxels(self) -> NDArray[np.uint8]:
+        return np.asarray(nibabel.load(self._tab.download("#save-nifti", self._folder)).dataobj)
 
 
 class Calls:
@@ -160,6 +144,7 @@ class Calls:
     def open(self, scan: Path) -> None:
         import slicer
 
+        self._affine = nibabel.load(scan).affine
         self._session.state.volume = slicer.util.loadVolume(str(scan))
         self._session.embed(wait=True)
 
@@ -187,8 +172,10 @@ class Calls:
     def paint(self) -> NDArray[np.bool_]:
         import slicer
 
-        assert self._hand.strokes is not None
-        strokes = slicer.util.loadSegmentation(str(self._hand.strokes))
+        assert self._hand.scene is not None
+        with zipfile.ZipFile(self._hand.scene) as packed, tempfile.TemporaryDirectory() as folder:
+            [name] = [n for n in packed.namelist() if n.endswith("strokes.seg.nrrd")]
+            strokes = slicer.util.loadSegmentation(packed.extract(name, folder))
         state = self._session.state
         state.backgroundSegment = strokes.GetSegmentation().GetSegmentIdBySegmentName("Background")
         state.strokes = strokes
@@ -204,4 +191,14 @@ class Calls:
         volume = self._session.state.volume
         mask = np.zeros(volume.GetImageData().GetDimensions(), bool)
         mask[tuple(segmentVoxels(self._session.state.result, segmentID, volume).T)] = True
-        return mask
+        return asInFile(mask, volume, self._affine)
+
+
+def asInFile(values: NDArray, volumeNode: Any, affine: NDArray) -> NDArray:
+    """Voxels (i, j, k) of a volume that Slicer has read, in the order of its file: Slicer turns left-handed ones over.
+
+    :param affine: of the file.
+    """
+    from Vox2VecSlicerLib.Geometry import ijkToLocal
+
+    return values if ijkToLocal(volumeNode)[:3, 2] @ affine[:3, 2] > 0 else values[:, :, ::-1]

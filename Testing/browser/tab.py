@@ -21,8 +21,32 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+WINDOW = {"width": 1280, "height": 720}
 STATE = "name => { const v = window.trame.state.get(name); return v === undefined ? null : v; }"
 PATIENCE_MS = 120_000
+SETTINGS = ("hover", "view", "threshold", "opacity", "balance", "brush", "crosshair", "autoUpdate", "tab", "surface")
+FRESH = """async ([scan, settings]) => {
+    const { state, trigger } = window.trame;
+    document.activeElement.blur();
+    await trigger("setTool", ["explore"]);
+    await trigger("closeFollowUp");
+    await trigger("forgetHead");
+    await trigger("setWindow", ["Soft tissue"]);
+    await trigger("dismiss");
+    for (const [name, value] of Object.entries(settings)) state.set(name, value);
+    await trigger("openPath", [scan, false]);
+}"""
+AT_REST = """async ([patience, names]) => {
+    const { state, trigger } = window.trame;
+    const end = performance.now() + patience;
+    let pending = ["unasked"];
+    for (let calm = 0; calm < 2 && performance.now() < end; calm = pending.length ? 0 : calm + 1) {
+        await new Promise(requestAnimationFrame);
+        const settings = Object.fromEntries(names.map((name) => [name, state.get(name)]));
+        pending = await trigger("pending", [settings]);
+    }
+    return pending;
+}"""
 TOLD = (
     *("owner", "scan", "embedded", "progress", "busy", "tool"),
     *("active", "strokesStatus", "points", "message", "layout"),
@@ -48,6 +72,7 @@ class Tab:
         page.on("websocket", lambda w: None if w.url.startswith(allowed) else self.complaints.append(w.url))
         page.goto(url)
         page.wait_for_selector(".v2v", timeout=PATIENCE_MS)
+        self._settings = {name: self.get(name) for name in SETTINGS}
 
     def get(self, name: str) -> Any:
         """A value that the page shows."""
@@ -62,18 +87,50 @@ class Tab:
                 f"() => {{ const get = name => window.trame.state.get(name); return {condition}; }}", timeout=timeout
             )
         except NotInTime as error:
-            shown = {name: self.get(name) for name in TOLD}
-            raise AssertionError(
-                f"not in time: {condition}; the page shows {shown}, complaints {self.complaints}"
-            ) from error
+            raise AssertionError(f"not in time: {condition}; the page shows {self._told()}") from error
+
+    def _told(self) -> dict[str, Any]:
+        return {name: self.get(name) for name in (*TOLD, *SETTINGS)} | {"complaints": self.complaints}
 
     def rest(self) -> None:
-        """Wait until the viewer has nothing left to do: twice in a row, as one job may ask for the next."""
-        for _ in range(2):
-            self.page.wait_for_function(
-                "() => new Promise(done => setTimeout(() => done(!window.trame.state.get('busy')), 400))",
-                timeout=PATIENCE_MS,
-            )
+        """Wait until the viewer has done all that the page has asked for: twice, as one job may ask for the next."""
+        pending = self.page.evaluate(AT_REST, [PATIENCE_MS, list(SETTINGS)])
+        assert pending == [], f"still to be done: {pending}; the page shows {self._told()}"
+
+    def fresh(self, scan: Path) -> None:
+        """As the page was when it was opened: a scan that is embedded, nothing pinned, painted or set."""
+        before = self.get("scan")
+        self.page.mouse.move(1, 1)
+        self.page.evaluate(FRESH, [str(scan), self._settings])
+        self.until(f"get('scan') && get('scan').id !== '{before and before['id']}' && get('embedded')")
+        self.until("!get('points').length && !get('mapped') && !get('head') && !get('results').length")
+        self.rest()
+
+    def click(self, view: str, x: float, y: float, shift: bool = False) -> list[float]:
+        """Pin a point and wait for its map; returns where the mouse was, in RAS mm."""
+        count = len(self.get("points"))
+        ras = self.move(view, x, y)
+        if shift:
+            self.page.keyboard.down("Shift")
+        self.page.mouse.click(*self.point(view, x, y))
+        if shift:
+            self.page.keyboard.up("Shift")
+        self.until(f"get('points').length === {count + 1}")
+        self.rest()
+        return ras
+
+    def choose(self, row: int) -> None:
+        """Choose a structure to paint."""
+        self.page.locator("#structures li").nth(row).click(position={"x": 200, "y": 10})
+        self.until(f"get('active') === get('structures')[{row}].id")
+
+    def download(self, button: str, folder: Path) -> Path:
+        """Press a button and keep the file that comes."""
+        with self.page.expect_download(timeout=PATIENCE_MS) as waiting:
+            self.page.locator(button).click()
+        path = folder / waiting.value.suggested_filename
+        waiting.value.save_as(path)
+        return path
 
     def box(self, view: str) -> dict[str, float]:
         """Where a view is on the screen."""
@@ -105,14 +162,14 @@ class Tab:
         (r0, a0, _), (r1, a1, _) = self.move(view, x0, y0), self.move(view, x1, y1)
         return [(x0 + (x1 - x0) * (r - r0) / (r1 - r0), y0 + (y1 - y0) * (a - a0) / (a1 - a0)) for r, a in points]
 
-    def drag(self, view: str, *points: tuple[float, float]) -> None:
+    def drag(self, view: str, *points: tuple[float, float], button: str = "left") -> None:
         """Press, move along points, release."""
         places = [self.point(view, *p) for p in points]
         self.page.mouse.move(*places[0])
-        self.page.mouse.down()
+        self.page.mouse.down(button=button)
         for place in places[1:]:
             self.page.mouse.move(*place, steps=6)
-        self.page.mouse.up()
+        self.page.mouse.up(button=button)
 
     def pixels(self, view: str) -> np.ndarray:
         """Colours (rows, columns, 3) of a view as it is on the screen."""

@@ -1,82 +1,89 @@
 """Hover, click, sliders, keys: with a real mouse in a real browser."""
 
+from pathlib import Path
+
+import nibabel
 import numpy as np
 
 from Testing.browser.tab import Tab
 
-VERTEBRA = (0.5, 0.70)
-YELLOW = (230, 190, 90)
+VERTEBRA, LUNG, MUSCLE = (0.5, 0.70), (0.3, 0.5), (0.4, 0.4)
 
 
-def test_a_click_shows_where_it_looks_alike(tab: Tab) -> None:
+def test_a_click_shows_where_it_looks_alike(tab: Tab, tmp_path: Path) -> None:
     before = tab.pixels("Red")
-    ras = tab.move("Red", *VERTEBRA)
-    tab.page.mouse.click(*tab.point("Red", *VERTEBRA))
-    tab.until("get('mapped')")
+    ras = tab.click("Red", *VERTEBRA)
     tab.until_pixels("Red", before)
     [point] = tab.get("points")
     assert point["positive"]
     np.testing.assert_allclose(point["ras"], ras, atol=0.8)
-    tab.move("Red", 0.4, 0.4)
-    tab.move("Red", *VERTEBRA)
-    tab.until("get('readout').similarity > 99.5")
     for view, axis in (("Green", 1), ("Yellow", 0)):
         letter, millimetres, _ = tab.get("slices")[view]["place"].split()
         there = float(millimetres) * (1 if letter in "RA" else -1)
         assert abs(there - ras[axis]) < 2, "the other views follow"
+
+    heat = nibabel.load(tab.download("#save-map", tmp_path))
+    values = heat.get_fdata()
+    highest = nibabel.affines.apply_affine(heat.affine, np.argwhere(values == values.max()))
+    nearest = np.linalg.norm(highest - point["ras"], axis=1).min()
+    assert nearest < 3, "the map is highest where the click was, within a voxel of the embedding"
+    assert np.linalg.norm(highest - point["ras"], axis=1).max() < 15, "and nowhere else"
+    tab.move("Red", *MUSCLE)
+    tab.move("Red", *VERTEBRA)
+    tab.until("get('readout').similarity > 99.5")
+    assert tab.page.locator("#legend").is_visible()
     tab.shot("click")
 
 
 def test_the_mouse_alone_shows_it_too(tab: Tab) -> None:
-    tab.move("Red", 0.3, 0.5)
+    tab.move("Red", *LUNG)
     plain = tab.pixels("Red")
-    tab.page.locator("#hover").check()
+    tab.page.keyboard.press("h")
+    tab.until("get('hover')")
     tab.move("Red", *VERTEBRA)
     hovered = tab.until_pixels("Red", plain)
-    tab.move("Red", 0.42, 0.45)
+    tab.move("Red", *MUSCLE)
     tab.until_pixels("Red", hovered)
     tab.shot("hover")
+    assert tab.get("points") == []
     tab.page.locator("#hover").uncheck()
-    tab.until("!get('hover')")
+    tab.move("Red", *LUNG)
+    tab.until("!get('mapped') && get('readout').similarity === null")
 
 
 def test_negative_points_take_away(tab: Tab) -> None:
-    tab.move("Red", *VERTEBRA)
-    tab.page.mouse.click(*tab.point("Red", *VERTEBRA))
-    tab.until("get('mapped')")
-    away = (0.28, 0.5)
-    tab.move("Red", *away)
+    tab.click("Red", *VERTEBRA)
+    tab.move("Red", *LUNG)
     before = tab.get("readout")["similarity"]
-    tab.page.keyboard.down("Shift")
-    tab.page.mouse.click(*tab.point("Red", *away))
-    tab.page.keyboard.up("Shift")
-    tab.until("get('points').length === 2")
+    tab.click("Red", *LUNG, shift=True)
     assert [p["positive"] for p in tab.get("points")] == [True, False]
-    tab.move("Red", 0.4, 0.4)
-    tab.move("Red", *away)
+    tab.move("Red", *MUSCLE)
+    tab.move("Red", *LUNG)
     tab.until(f"get('readout').similarity < {before} - 1")
     tab.page.locator("#points li:nth-child(2) [aria-label=Remove]").click()
     tab.until("get('points').length === 1")
+    tab.page.keyboard.press("Backspace")
+    tab.until("get('points').length === 0 && !get('mapped')")
 
 
 def test_sliders_change_the_picture(tab: Tab) -> None:
     plain = tab.pixels("Red")
-    tab.page.mouse.click(*tab.point("Red", *VERTEBRA))
-    tab.until("get('mapped')")
+    tab.click("Red", *VERTEBRA)
     narrow = tab.until_pixels("Red", plain)
     tab.page.locator("#threshold").fill("70")
-    tab.until_pixels("Red", narrow)
-    wide = tab.pixels("Red")
+    wide = tab.until_pixels("Red", narrow)
     tab.page.locator("#opacity").fill("0.9")
-    tab.until_pixels("Red", wide)
+    strong = tab.until_pixels("Red", wide)
     tab.page.locator("#balance").fill("1")
-    tab.until("get('balance') === 1")
-    for name, value in (("threshold", "95"), ("opacity", "0.5"), ("balance", "0.5")):
-        tab.page.locator(f"#{name}").fill(value)
+    context = tab.until_pixels("Red", strong)
     tab.page.locator("#view-colors").click()
-    tab.until_pixels("Red", wide)
+    tab.rest()
+    tab.until_pixels("Red", context)
+    coloured = tab.until_pixels("Red", plain)
     tab.shot("colours")
-    tab.page.locator("#view-similarity").click()
+    tab.page.keyboard.press("o")
+    tab.until("get('view') === 'none'")
+    tab.until_pixels("Red", coloured)
 
 
 def test_windows_layouts_scrolling_and_help(tab: Tab) -> None:
@@ -110,3 +117,43 @@ def test_windows_layouts_scrolling_and_help(tab: Tab) -> None:
     assert letters["Red"] == ["R", "L", "A", "P"]
     assert letters["Green"] == ["R", "L", "S", "I"]
     assert letters["Yellow"] == ["A", "P", "S", "I"]
+
+
+def test_panning_and_zooming(tab: Tab) -> None:
+    first = tab.pixels("Red")
+    tab.drag("Red", (0.5, 0.5), (0.6, 0.6), button="middle")
+    panned = tab.until_pixels("Red", first, count=2000)
+    tab.drag("Red", (0.5, 0.5), (0.5, 0.7), button="right")
+    zoomed = tab.until_pixels("Red", panned, count=2000)
+    tab.page.keyboard.press("f")
+    tab.until_pixels("Red", zoomed, count=2000)
+    assert tab.get("points") == []
+
+
+def test_the_page_fits_small_and_large_screens(tab: Tab) -> None:
+    from Testing.browser.tab import WINDOW
+
+    tab.click("Red", *VERTEBRA)
+    for name, window in (("small", WINDOW), ("large", {"width": 3840, "height": 2160})):
+        tab.page.set_viewport_size(window)
+        tab.page.wait_for_function(
+            """() => [...document.querySelectorAll(".cell .picture img, .cell .picture canvas")].length >= 4"""
+        )
+        tab.until_pixels("Red", np.zeros_like(tab.pixels("Red")), count=window["width"])
+        for part in ("explore", "match", "segment"):
+            tab.page.locator(f"#tab-{part}").click()
+            found = tab.page.evaluate(FITS)
+            assert found["outside"] == [], f"{part} on a {name} screen"
+            assert found["smallest"] >= 10.5, "legible"
+            tab.shot(f"{part}-{name}")
+    tab.page.set_viewport_size(WINDOW)
+
+
+FITS = """() => {
+    const shown = [...document.querySelectorAll(".v2v button, .v2v label, .v2v .mark, .v2v select, .v2v span, .v2v h1")]
+        .filter((e) => e.offsetParent && e.innerText.trim() && !e.closest(".sheet"));
+    const outside = shown.filter((e) => { const b = e.getBoundingClientRect();
+        return b.left < -1 || b.top < -1 || b.right > innerWidth + 1 || b.bottom > innerHeight + 1; });
+    return { outside: outside.map((e) => e.innerText), smallest:
+        Math.min(...shown.map((e) => parseFloat(getComputedStyle(e).fontSize))) };
+}"""

@@ -1,12 +1,15 @@
 """Two tabs, a server that goes and comes back, and who may not talk to it."""
 
+import contextlib
 import http.client
+import random
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from Testing.browser.tab import Tab
+from Testing.browser.tab import PATIENCE_MS, WINDOW, Tab
 from Testing.browser.viewer_process import ViewerProcess
 
 
@@ -25,7 +28,7 @@ def test_other_sites_and_other_names_are_refused(viewer: ViewerProcess) -> None:
 
 
 def test_a_second_tab_is_told(chromium: Any, viewer: ViewerProcess, tab: Tab) -> None:
-    context = chromium.new_context(viewport={"width": 1280, "height": 720})
+    context = chromium.new_context(viewport=WINDOW)
     second = Tab(context.new_page(), viewer.url)
     second.page.wait_for_selector("#other-tab")
     assert tab.page.locator("#other-tab").count() == 0
@@ -39,32 +42,39 @@ def test_a_second_tab_is_told(chromium: Any, viewer: ViewerProcess, tab: Tab) ->
     tab.page.wait_for_selector("#other-tab", state="detached")
 
 
-def test_a_server_that_dies_comes_back(chromium: Any, cache: Path, tmp_path: Path) -> None:
-    viewer = ViewerProcess(cache, tmp_path / "first.log", "--port", 0)
-    port = viewer.port
-    context = chromium.new_context(viewport={"width": 1280, "height": 720})
+def test_a_server_that_dies_comes_back(chromium: Any, cache: Path, chest: Path, shifted: Path, tmp_path: Path) -> None:
+    """The first one asks for a token and opens scans by path; the second is started with both scans."""
+    viewer = ViewerProcess(cache, tmp_path / "first.log", "--port", quietPort(), "--token")
+    assert "?token=" in viewer.url
+    assert status(viewer) == 403
+    context = chromium.new_context(viewport=WINDOW)
     found = Tab(context.new_page(), viewer.url)
     found.page.wait_for_selector(".welcome")
     found.shot("welcome")
+    assert found.complaints == []
+    found.page.locator("[name=path]").fill(str(chest))
+    found.page.keyboard.press("Enter")
+    found.until("get('scan') && get('scan').name === 'chest' && get('embedded')")
     viewer.kill()
     found.page.wait_for_selector("#gone.shown")
-    again = ViewerProcess(cache, tmp_path / "second.log", "--port", port)
-    found.page.wait_for_selector(".welcome", timeout=60_000)
-    found.page.wait_for_selector("#gone.shown", state="detached", timeout=60_000)
+    found.shot("gone")
+
+    again = ViewerProcess(cache, tmp_path / "second.log", chest, "--follow-up", shifted, "--port", viewer.port)
+    found.page.wait_for_selector("#gone.shown", state="detached", timeout=PATIENCE_MS)
+    found.page.wait_for_selector(".v2v", timeout=PATIENCE_MS)
+    found.until("get('layout') === 'rows' && get('embedded') && get('followUpEmbedded')")
     context.close()
     assert again.stop() == 0
+    assert again.errors() == ""
 
 
-def test_a_token_is_needed_when_asked_for(chromium: Any, cache: Path, tmp_path: Path) -> None:
-    viewer = ViewerProcess(cache, tmp_path / "token.log", "--port", 0, "--token")
-    assert "?token=" in viewer.url
-    assert status(viewer) == 403
-    context = chromium.new_context()
-    found = Tab(context.new_page(), viewer.url)
-    found.page.wait_for_selector(".welcome")
-    assert found.complaints == []
-    context.close()
-    assert viewer.stop() == 0
+def quietPort() -> int:
+    """A port that nobody is given by chance while the viewer is away from it: below those that systems hand out."""
+    for port in random.Random().sample(range(20_000, 32_000), 50):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from Testing.conftest import REPOSITORY
 
 NOTICE = "WindowResizeEvent will not be generated"
 START_SECONDS = 120
+OFFLINE = REPOSITORY / "Testing" / "support" / "offline"
 
 
 class ViewerProcess:
-    """A running viewer.
+    """A running viewer that cannot reach any other computer.
 
     :param arguments: of ``vox2vec view``.
     :param cache: folder of its embeddings.
@@ -25,6 +26,8 @@ class ViewerProcess:
         self.log = log
         environment = {**os.environ, "VOX2VEC_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
         environment.pop("DISPLAY", None)
+        paths = [OFFLINE, REPOSITORY, REPOSITORY / "Vox2VecSlicer"]
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
         command = [sys.executable, "-m", "Vox2VecCore.cli", "view", "--no-browser", *map(str, arguments)]
         with log.open("w") as out:
             self.process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=out)

@@ -40,7 +40,11 @@ class Hover:
     is computed at once, on the main thread. Where that would take too long, because they cut a large scan obliquely or
     it lies under a curved transform, fewer voxels are (:func:`Planes.stepFor`); when the mouse rests, the worker
     computes the others.
+
+    :ivar withShift: whether Shift counts; not where the crosshair shows what was clicked.
     """
+
+    withShift = True
 
     def __init__(
         self,
@@ -128,7 +132,8 @@ class Hover:
         world = [0.0, 0.0, 0.0]
         if not crosshair.GetCursorPositionRAS(world):
             return None
-        if not self._state.hover and not np.allclose(crosshair.GetCrosshairRAS(), world, atol=SAME_PLACE_MM):
+        shift = self.withShift and np.allclose(crosshair.GetCrosshairRAS(), world, atol=SAME_PLACE_MM)
+        if not self._state.hover and not shift:
             return None
         sliceNode = crosshair.GetCursorPositionXYZ([0.0, 0.0, 0.0])
         volumeNode = shownIn(self._scene, sliceNode) or self._state.volume

@@ -39,7 +39,8 @@ class Readout:
         intensity = Scans.intensityAt(node, world)
         if intensity is None:
             return None
-        shown = self._session.similarityAt(world) if node is state.volume else None
+        pinned = node is state.volume and not self._session.hover.isShown  # else the picture shows something else
+        shown = self._session.similarityAt(world) if pinned else None
         return {
             "view": view,
             "at": self._viewports.cursorShare(),

@@ -1,4 +1,4 @@
-"""Segmenting: strokes, the preview that is learnt from them, results and files."""
+"""Segmenting: strokes, the preview that is learnt from them, heads and results."""
 
 from pathlib import Path
 from typing import Any
@@ -7,31 +7,24 @@ import numpy as np
 import slicer
 
 from Vox2VecCore.errors import Vox2VecError
-from Vox2VecCore.volume import Volume
-from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS
 from Vox2VecSlicerLib.Segments import hasVoxels, segmentIDs, segmentVoxels
 from Vox2VecSlicerLib.Session import Session
-from Vox2VecWeb.Files import Transfers, safeName
 from Vox2VecWeb.Page import Page
 from Vox2VecWeb.Painting import BRUSH_MM, Painting
 from Vox2VecWeb.Viewports import Viewports
 
 SURFACE = "Closed surface"
-FILES = {"nifti": ".nii.gz", "nrrd": ".seg.nrrd", "head": ".safetensors", "scene": ".mrb"}
 
 
 class Segment:
     """The section of the page where strokes become a segmentation."""
 
-    def __init__(
-        self, page: Page, session: Session, viewports: Viewports, application: Any, transfers: Transfers
-    ) -> None:
+    def __init__(self, page: Page, session: Session, viewports: Viewports, application: Any) -> None:
         self._page = page
         self._session = session
         self._viewports = viewports
         self._application = application
-        self._transfers = transfers
         self._painting = Painting(application.core.segmentation_editor)
         self._awaitsHead = False
         self._awaitsRelease = False
@@ -49,7 +42,6 @@ class Segment:
             canUndo=False,
             canRedo=False,
             autoUpdate=session.state.autoUpdate,
-            download=None,
         )
         page.command("setTool", self._setTool)
         page.command("choose", self._choose)
@@ -62,7 +54,8 @@ class Segment:
         page.command("updatePreview", session.updatePreview)
         page.command("apply", self._apply)
         page.command("whereNext", self._whereNext)
-        page.command("save", self._save)
+        page.command("applyHead", self._applyHead)
+        page.command("forgetHead", session.dropHead)
         page.command("removeResult", self._removeResult)
         page.follow("brush", lambda _value: self._startTool())
         page.follow("surface", self._showSurface)
@@ -110,12 +103,15 @@ class Segment:
             if session.state.volume is None:
                 raise Vox2VecError("Open a scan first; then load the head that is to segment it.")
             session.loadHead(files[0])
-            session.applyHead([session.state.volume])
+            self._applyHead()
         except Vox2VecError as error:
             self._page.say(str(error))
             return
-        self._awaitsHead = True
         self._page.show(head=session.headSummary())
+
+    def _applyHead(self) -> None:
+        self._session.applyHead([self._session.state.volume])
+        self._awaitsHead = True
 
     # Structures and tools
 
@@ -262,13 +258,25 @@ class Segment:
             self._showSurface(True)
 
     def _takeApplied(self) -> None:
-        """What a loaded head has segmented becomes the result, if there is none yet."""
+        """What a head has segmented becomes the result; a structure that is there already is found anew."""
         state = self._session.state
-        if state.result is None and state.volume is not None:
-            for node in reversed(slicer.util.getNodesByClass("vtkMRMLSegmentationNode", self._application.scene)):
-                if node not in (state.strokes, self._session.fewShot.previewNode) and hasVoxels(node):
-                    state.result = node
-                    break
+        own = (state.strokes, state.result, self._session.fewShot.previewNode)
+        nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", self._application.scene)
+        applied = next((node for node in reversed(nodes) if node not in own), None)
+        if applied is None:
+            return
+        if state.result is None:
+            state.result = applied
+            return
+        result, found = state.result.GetSegmentation(), applied.GetSegmentation()
+        for segmentID in segmentIDs(applied):
+            former = result.GetSegmentIdBySegmentName(found.GetSegment(segmentID).GetName())
+            if former:
+                result.RemoveSegment(former)
+            result.CopySegmentFromSegmentation(found, segmentID)
+        for index in reversed(range(applied.GetNumberOfDisplayNodes())):
+            self._application.scene.RemoveNode(applied.GetNthDisplayNode(index))
+        self._application.scene.RemoveNode(applied)
 
     def _shownSegmentation(self) -> Any:
         return self._session.fewShot.previewNode or self._session.state.result
@@ -301,41 +309,6 @@ class Segment:
             return
         self._viewports.crosshair.SetCrosshairRAS(*world)
         self._viewports.jump(world, SOURCE_VIEWS)
-
-    # Files
-
-    def _save(self, kind: str) -> None:
-        volume = self._session.state.volume
-        if volume is None:
-            raise Vox2VecError("Open a scan first.")
-        names = {"head": "head", "scene": f"{volume.GetName()}"}
-        name = safeName(names.get(kind, f"{volume.GetName()}_segmentation"))
-        path = self._transfers.newFolder() / f"{name}{FILES[kind]}"
-        if kind == "head":
-            self._session.saveHead(path)
-        elif kind == "scene":
-            if not self._application.scene.WriteToMRB(str(path), None):
-                raise Vox2VecError("The scene could not be written; see the log.")
-        else:
-            node = self._session.state.result
-            if node is None or not hasVoxels(node):
-                raise Vox2VecError("There is no segmentation yet: make one and apply it.")
-            (self._writeNifti if kind == "nifti" else self._writeNrrd)(node, volume, path)
-        self._page.show(download={"url": self._transfers.offer(path), "name": path.name})
-
-    def _writeNifti(self, node: Any, volumeNode: Any, path: Path) -> None:
-        from Vox2VecCore.volume_io import write_volume
-
-        labels = np.zeros(volumeNode.GetImageData().GetDimensions(), np.uint8, order="F")
-        for number, segmentID in enumerate(segmentIDs(node), start=1):
-            labels[tuple(segmentVoxels(node, segmentID, volumeNode).T)] = number
-        write_volume(Volume(labels, Geometry.ijkToLocal(volumeNode), node.GetName()), path)
-
-    def _writeNrrd(self, node: Any, _volumeNode: Any, path: Path) -> None:
-        storage = slicer.vtkMRMLSegmentationStorageNode()
-        storage.SetFileName(str(path))
-        if not storage.WriteData(node):
-            raise Vox2VecError("The segmentation could not be written; see the log.")
 
 
 def hasStamp(node: Any) -> int:

@@ -11,6 +11,7 @@ from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 from Vox2VecSlicerLib.Session import Session
 from Vox2VecWeb import Scans
 from Vox2VecWeb.Application import Application
+from Vox2VecWeb.Downloads import Downloads
 from Vox2VecWeb.Explore import Explore
 from Vox2VecWeb.Files import Transfers
 from Vox2VecWeb.Opening import Opening
@@ -37,14 +38,16 @@ class Viewer:
         self.application = Application()
         self.scene = self.application.scene
         self.session = Session(self.scene)
+        self.session.hover.withShift = False
         self.viewports = Viewports(self.application, server, self._onClick, self._onDragWindow)
         self.transfers = Transfers(self._onUploaded)
         self.opening = Opening(self.scene, self._onOpened, self.page.say, self._onReading)
         self.tabs = Tabs(self.page)
         self.readout = Readout(self.page, self.session, self.viewports)
         self.explore = Explore(self.page, self.session, self.viewports)
-        self.segment = Segment(self.page, self.session, self.viewports, self.application, self.transfers)
+        self.segment = Segment(self.page, self.session, self.viewports, self.application)
         self._tasks: set[asyncio.Task] = set()
+        self.downloads = Downloads(self.page, self.session, self.scene, self.transfers, self._spawn, self._onReading)
         self._reading = ""
         self._chooseModel(options)
         self._start()
@@ -105,6 +108,7 @@ class Viewer:
         page.command("closeFollowUp", self._closeFollowUp)
         page.command("embed", self._embed)
         page.command("cancel", session.cancel)
+        page.command("pending", self._pending)
         page.command("setLayout", self._setLayout)
         page.command("setWindow", self._setWindow)
         page.command("fit", self.viewports.fit)
@@ -155,6 +159,14 @@ class Viewer:
                 "left": "" if left is None else f"{left:.0f} s left",
             }
         self.page.show(progress=shown)
+
+    def _pending(self, settings: dict[str, Any]) -> list[str]:
+        """What the page has asked for and what is not done yet, for scripts that drive it.
+
+        :param settings: values as the page shows them; they are named as long as they have not arrived here.
+        """
+        underWay = [name for name, value in settings.items() if self.page.state[name] != value]
+        return [*underWay, *(["work"] if self.session.poll() else [])]
 
     # Opening
 

@@ -1,0 +1,132 @@
+"""Scans that are opened, broken, cancelled; a page that is loaded again."""
+
+import base64
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import SimpleITK
+
+from Testing.browser.tab import Tab
+from Testing.browser.test_exploring import VERTEBRA
+from Testing.conftest import DEMO_CT
+from Testing.support.dicom_series import write_series
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+THORACIC_VERTEBRAE = range(33, 41)  # T11 to T4
+
+
+def shows(tab: Tab, image: nibabel.Nifti1Image, name: str) -> None:
+    """Wait until a scan is open and see that its intensities are in place."""
+    tab.until(f"get('scan').name === '{name}' && get('embedded')")
+    tab.rest()
+    values = np.asarray(image.dataobj)
+    assert tab.get("scan")["grid"].startswith(" x ".join(map(str, image.shape)))
+    for view, place in (("Red", (0.5, 0.5)), ("Green", (0.45, 0.6))):
+        ras = tab.move(view, *place)
+        tab.until("get('readout').hu")
+        voxel = np.rint(nibabel.affines.apply_affine(np.linalg.inv(image.affine), ras)).astype(int)
+        around = values[tuple(slice(v - 1, v + 2) for v in voxel)]  # the readout's millimetres are rounded
+        assert int(tab.get("readout")["hu"].split()[0]) in around
+
+
+def drop(tab: Tab, name: str, content: bytes) -> None:
+    """Drop a file on the page as a CT."""
+    tab.page.evaluate(
+        """([name, text]) => {
+            const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name));
+            dispatchEvent(new DragEvent("dragover", { dataTransfer: transfer, cancelable: true }));
+            const zone = document.querySelector("#drop [data-purpose=scan]");
+            zone.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+        }""",
+        [name, base64.b64encode(content).decode("ascii")],
+    )
+
+
+def test_nrrd_dicom_files_and_a_zip_of_dicom(tab: Tab, crop: nibabel.Nifti1Image, tmp_path: Path) -> None:
+    values = np.asarray(crop.dataobj).astype(np.int16)
+    picture = SimpleITK.GetImageFromArray(values.T)
+    spacing = np.linalg.norm(crop.affine[:3, :3], axis=0)
+    affine = LPS @ crop.affine
+    picture.SetSpacing(spacing.tolist())
+    picture.SetOrigin(affine[:3, 3].tolist())
+    picture.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    SimpleITK.WriteImage(picture, str(tmp_path / "spine.nrrd"))
+    tab.page.locator("#open-scan").set_input_files(tmp_path / "spine.nrrd")
+    shows(tab, crop, "spine")
+
+    files = write_series(tmp_path / "series", (values + 1024).astype(np.uint16), affine)
+    tab.page.locator("#open-scan").set_input_files(files)
+    shows(tab, crop, "DICOM series")
+    first = tab.get("scan")["id"]
+
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number, path in enumerate(files):
+            archive.write(path, f"patient/{number % 2}/{path.name}")
+        archive.writestr("__MACOSX/patient/._IM0000.dcm", "clutter")
+    drop(tab, "study.zip", packed.getvalue())
+    tab.until(f"get('scan').id !== '{first}'")
+    shows(tab, crop, "DICOM series")
+
+
+def test_what_cannot_be_opened_is_named_and_changes_nothing(tab: Tab, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"this is not a scan")
+    tab.page.locator("#open-scan").set_input_files(broken)
+    tab.page.wait_for_selector("#message")
+    assert "broken.nii.gz" in tab.page.locator("#message").inner_text()
+    tab.shot("broken")
+    tab.page.locator("#message button").click()
+    tab.page.wait_for_selector("#message", state="detached")
+    tab.page.locator("#tab-match").click()
+    tab.page.locator("[name=path]").fill("/no/such/scan.nii.gz")
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_selector("#message")
+    assert "/no/such/scan.nii.gz" in tab.page.locator("#message").inner_text()
+    drop(tab, "empty.zip", b"PK\x05\x06" + bytes(18))
+    tab.page.wait_for_function("document.querySelector('#message').innerText.includes('holds no files')")
+    assert tab.get("scan")["name"] == "chest"
+    assert tab.get("embedded")
+
+
+def test_a_whole_chest_is_cancelled_embedded_and_its_vertebrae_light_up(tab: Tab, tmp_path: Path) -> None:
+    tab.page.evaluate("path => { window.trame.trigger('openPath', [path, false]); }", str(DEMO_CT))
+    tab.until("get('scan').name === 'demo_ct' && get('progress') && get('progress').percent > 0")
+    assert tab.get("progress")["left"].endswith("s left")
+    start = tab.get("slices")["Red"]["offset"]
+    tab.move("Red", 0.5, 0.5)
+    tab.page.mouse.wheel(0, -100)
+    tab.until(f"get('slices').Red.offset !== {start}")
+    assert not tab.get("embedded"), "the page answers while the scan is embedded"
+    tab.shot("embedding")
+    tab.page.locator("#cancel").click()
+    tab.page.locator("#embed").wait_for()
+    tab.rest()
+    assert not tab.get("embedded")
+
+    tab.page.locator("#embed").click()
+    tab.until("get('embedded')")
+    tab.click("Red", 0.5, 0.7)
+    heat = nibabel.load(tab.download("#save-map", tmp_path)).get_fdata()
+    labels = np.asarray(nibabel.load(DEMO_CT.with_name("demo_ct_labels.nii.gz")).dataobj)
+    threshold = tab.get("threshold")
+    lit = [float((heat[labels == each] > threshold).mean()) for each in THORACIC_VERTEBRAE]
+    elsewhere = float((heat[(labels > 0) & (labels < 29)] > threshold).mean())
+    assert min(lit) > max(0.15, 3 * elsewhere), f"the vertebrae light up: {lit}, organs: {elsewhere}"
+    tab.shot("viewer")
+
+
+def test_the_state_survives_a_reload(tab: Tab) -> None:
+    tab.click("Red", *VERTEBRA)
+    before = tab.get("points")
+    tab.page.reload()
+    tab.page.wait_for_selector(".v2v")
+    tab.until("get('owner') === window.vox2vec.tab && get('points').length === 1")
+    assert json.dumps(tab.get("points")) == json.dumps(before)
+    tab.until_pixels("Red", np.zeros_like(tab.pixels("Red")))
