@@ -38,6 +38,7 @@ class Painting:
             self._node = strokesNode
             self._editor.set_active_segmentation(strokesNode, volumeNode)
         self._editor.set_active_segment_id(segmentID)
+        _dropViewless(self._editor.get_effect(TOOLS[tool]))
         effect = self._editor.set_active_effect_type(TOOLS[tool])
         effect.set_use_sphere_brush(False)
         effect.set_brush_diameter(brushMm, BrushDiameterMode.Absolute)
@@ -61,3 +62,10 @@ class Painting:
         self.stop()
         self._undo.clear()
         self._node = None
+
+
+def _dropViewless(effect: Any) -> None:
+    """Forget pipelines that trame-slicer made for views which came later, without telling them their view: it fails
+    when it activates them. These views show the follow-up, in which nothing is painted."""
+    pipelines = [(each, each()) for each in effect._pipelines]
+    effect._pipelines = [each for each, found in pipelines if found is not None and found._view is not None]
