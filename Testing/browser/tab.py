@@ -42,6 +42,7 @@ AT_REST = """async ([patience, names]) => {
     let pending = ["unasked"];
     for (let calm = 0; calm < 2 && performance.now() < end; calm = pending.length ? 0 : calm + 1) {
         await new Promise(requestAnimationFrame);
+        await state.flush();
         const settings = Object.fromEntries(names.map((name) => [name, state.get(name)]));
         pending = await trigger("pending", [settings]);
     }

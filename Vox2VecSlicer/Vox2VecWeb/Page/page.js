@@ -123,6 +123,9 @@
     }
   }, 1500);
 
+  // trame keeps a change to itself while another message is under way, and sends it with the next change: send it now.
+  setInterval(() => { if (!lost && trame() && mine()) trame().state.flush(); }, 100);
+
   let offered = null;
   window.vox2vec = {
     tab, upload, whole,
