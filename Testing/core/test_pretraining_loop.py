@@ -203,7 +203,7 @@ def test_accumulated_batches_are_averaged(scans: list[PreparedScan], tmp_path: P
         whole(pairs).total.backward()
         return [parameter.grad for parameter in whole.parameters() if parameter.grad is not None]
 
-    torch.testing.assert_close(gradients(config), summed, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(gradients(config), summed, rtol=1e-3, atol=1e-4)
     # ... and others where something does.
     shared_negatives = gradients(tiny("loss.negatives=all", *one_shape))
     assert any((a - b).abs().max() > 1e-3 for a, b in zip(shared_negatives, summed, strict=True))
