@@ -136,12 +136,12 @@ def table(figures: dict[str, Any]) -> str:
     )
 
 
-def tile_rows(figures: dict[str, dict[str, float]]) -> list[tuple[str, str, str, str]]:
+def tile_rows(figures: dict[str, dict[str, Any]]) -> list[tuple[str, str, str, str]]:
     """The lines about what overlap of tiles costs and brings, with the shipped model."""
     return [
         (
             f"tiles of {name}: cosine near their borders to large overlap, matches within 10 mm",
-            f"{row['cosine_near_borders']:.3f}, {row['within_10_mm']:.2f}",
+            f"{tile_overlap.or_dash(row['cosine_near_borders'])}, {row['within_10_mm']:.2f}",
             "",
             f"{row['computed_share']:.2f} of the grid",
         )
