@@ -65,6 +65,16 @@ def test_without_deformation_a_view_is_a_crop_that_holds_the_anchor() -> None:
         assert ((here >= 0) & (here < torch.tensor(SHAPE))).all()
 
 
+def test_every_crop_that_holds_the_anchor_is_as_likely() -> None:
+    rng = np.random.default_rng(0)
+    anchor, shape = np.array([2.0, 35, 30]), (80, 70, 60)
+    views = [random_view(anchor, shape, SHAPE, PLAIN, rng) for _ in range(600)]
+    starts = np.array([view.to_scan(torch.zeros(1, 3))[0, 0].item() for view in views])
+    counts = [(starts == start).sum() for start in range(3)]
+    assert sum(counts) == 600
+    assert min(counts) > 175, "each is expected 200 times"
+
+
 def test_small_scan_is_padded_with_air() -> None:
     view = random_view(np.array([5.0, 5, 5]), (10, 10, 10), SHAPE, PLAIN, np.random.default_rng(0))
     sampled = view.sample(torch.full((10, 10, 10), 40.0))

@@ -149,7 +149,8 @@ def random_view(
             low, high = max(0.0, anchor[axis] - size + 1), min(anchor[axis], whole - size)
         else:
             low, high = whole - size, 0.0
-        start[axis] = np.round(rng.uniform(low, max(low, high)))
+        first = np.ceil(low)
+        start[axis] = rng.integers(first, max(first, np.floor(high)), endpoint=True)
     displacement = None
     if augmentation.elastic_voxels > 0:
         nodes = [n // augmentation.elastic_step + 2 for n in shape]
