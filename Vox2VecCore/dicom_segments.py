@@ -16,6 +16,7 @@ from Vox2VecCore.dicom_files import PREAMBLE, PREAMBLE_AT, is_dicom
 from Vox2VecCore.errors import MissingExtraError, VolumeError
 from Vox2VecCore.paths import replace_file
 from Vox2VecCore.slicer_segments import FileSegment
+from Vox2VecCore.versions import installed_version
 from Vox2VecCore.volume import Volume
 
 SUFFIX = ".dcm"
@@ -217,9 +218,4 @@ def _concept(code: Code) -> Any:
 
 
 def _version() -> str:
-    from importlib import metadata
-
-    try:
-        return metadata.version("vox2vec-slicer")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    return installed_version("vox2vec-slicer") or "unknown"

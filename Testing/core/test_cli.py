@@ -353,7 +353,7 @@ def test_doctor_reads_the_extras_of_this_distribution() -> None:
     """The metadata that pip wrote, when the package is installed, is understood."""
     from Vox2VecCore.cli import doctor
 
-    if doctor.version(doctor.DISTRIBUTION) is None:
+    if doctor.installed_version(doctor.DISTRIBUTION) is None:
         assert doctor.extras() == {}
     else:
         assert {"typer", "lightning-fabric"} <= doctor.packages("train", doctor.requirements())

@@ -7,6 +7,7 @@ import typer
 
 from Vox2VecCore.cli import cache, doctor, embed, evaluate, head, manifest, match, models, pretrain, similarity, view
 from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.versions import installed_version
 
 # Typer exports only the most specific of its exceptions; what all mistakes in arguments share is its base.
 USAGE_ERROR = cast(type[Exception], typer.BadParameter.__base__)
@@ -35,7 +36,7 @@ view.add_to(app)
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"vox2vec {doctor.version(doctor.DISTRIBUTION) or 'not installed by pip'}")
+        typer.echo(f"vox2vec {installed_version(doctor.DISTRIBUTION) or 'not installed by pip'}")
         raise typer.Exit
 
 

@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 
 from Vox2VecCore.cli.console import facts, report, size
 from Vox2VecCore.cli.options import JsonOption
+from Vox2VecCore.versions import installed_version
 
 DISTRIBUTION = "vox2vec-slicer"
 PACKAGES = ("torch", "numpy", "scipy", "nibabel", "SimpleITK", "safetensors", "openvino", "typer", "rich", "matplotlib")
@@ -42,8 +43,8 @@ def examine() -> dict[str, Any]:
     return {
         "versions": {
             "python": platform.python_version(),
-            "vox2vec": version(DISTRIBUTION),
-            **{name.lower(): version(name) for name in PACKAGES},
+            "vox2vec": installed_version(DISTRIBUTION),
+            **{name.lower(): installed_version(name) for name in PACKAGES},
         },
         "platform": platform.platform(),
         "devices": available_devices(),
@@ -55,14 +56,6 @@ def examine() -> dict[str, Any]:
         "models": [summary(model) for model in list_models()],
         "extras": extras(),
     }
-
-
-def version(distribution: str) -> str | None:
-    """Version of an installed distribution, ``None`` if it is not there."""
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def memory() -> int | None:
@@ -78,7 +71,7 @@ def extras() -> dict[str, dict[str, Any]]:
     stated = requirements()
     found = {}
     for extra in extra_names():
-        missing = sorted(name for name in packages(extra, stated) if version(name) is None)
+        missing = sorted(name for name in packages(extra, stated) if installed_version(name) is None)
         install = f"pip install '{DISTRIBUTION}[{extra}]'" if missing else None
         found[extra] = {"missing": missing, "install": install}
     return found

@@ -4,7 +4,6 @@ import json
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.manifest import licence_report
 from Vox2VecCore.pretraining.prepare import PreparedScan, Skipped
 from Vox2VecCore.settings import differences, to_toml
+from Vox2VecCore.versions import installed_version
 
 CONFIG = "config.toml"
 DATA = "data.json"
@@ -53,12 +53,7 @@ def claim(
 def environment() -> dict[str, str]:
     """Versions of what a run stands on."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return found | {package: installed_version(package) or "not installed" for package in PACKAGES}
 
 
 def _check_same(run: Path, config: PretrainConfig, scans: Sequence[PreparedScan]) -> None:

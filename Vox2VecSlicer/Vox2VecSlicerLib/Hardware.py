@@ -4,8 +4,9 @@ import os
 import platform
 import shutil
 import sys
-from importlib import metadata
 from pathlib import Path
+
+from Vox2VecCore.versions import installed_version
 
 
 def graphicsCardExpected() -> bool:
@@ -21,7 +22,4 @@ def _nvidiaDriver() -> bool:
 
 
 def _builtForProcessorOnly() -> bool:
-    try:
-        return metadata.version("torch").endswith("+cpu")
-    except metadata.PackageNotFoundError:
-        return False
+    return (installed_version("torch") or "").endswith("+cpu")

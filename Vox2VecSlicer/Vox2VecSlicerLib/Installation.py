@@ -5,10 +5,10 @@ PyTorch comes through the PyTorch extension, the rest through ``slicer.packaging
 
 import re
 import tempfile
-from importlib import metadata
 from pathlib import Path
 
 from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.versions import installed_version as installedVersion
 from Vox2VecSlicerLib.Texts import tr as _
 
 RESOURCES = Path(__file__).resolve().parents[1] / "Resources"
@@ -22,14 +22,6 @@ BUNDLED = ("numpy", "scipy", "SimpleITK")
 
 class InstallationError(Vox2VecError):
     """Something could not be installed; the sentence says what to do."""
-
-
-def installedVersion(name: str) -> str | None:
-    """Version of a distribution, ``None`` if it is not installed. Imports nothing."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def read(path: Path) -> list[str]:
