@@ -25,6 +25,7 @@ DPI = 110
 BACKGROUND = "#0d1117"
 TEXT = "#d0d7de"
 FAINT = "#8b949e"
+BLUE, ORANGE, GREEN, PINK = "#56d4ff", "#ffb454", "#7ee787", "#ff7b9c"
 
 EDGE = 0.2
 GAP = 0.1
@@ -117,12 +118,12 @@ def page(
     return figure, lines
 
 
-def chart(width: float, height: float) -> tuple["Figure", "Axes"]:
-    """A dark page with one diagram; sizes in inches."""
+def chart(width: float, height: float, count: int = 1) -> tuple["Figure", list["Axes"]]:
+    """A dark page with diagrams side by side; sizes in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), facecolor=BACKGROUND, layout="constrained")
-    return figure, figure.add_subplot()
+    return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
 def finish_chart(axis: "Axes", columns: int = 4) -> None:

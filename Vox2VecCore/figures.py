@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from Vox2VecCore.drawing import (
+    BLUE,
     CAPTION,
     FAINT,
     LABELLED,
     LEGEND,
+    ORANGE,
     PICTURES,
     Box,
     caption,
@@ -37,9 +39,9 @@ __all__ = ["PICTURES", "body_box", "colours_figure", "match_figure", "need_matpl
 
 Point = Sequence[float]
 
-POSITIVE = "#56d4ff"
+POSITIVE = BLUE
 NEGATIVE = "#ffffff"
-DOUBTFUL = "#ffb454"
+DOUBTFUL = ORANGE
 
 LUNG, SOFT, VESSEL, BONE = (-1350.0, 150.0), (-160.0, 240.0), (-200.0, 600.0), (-500.0, 1300.0)
 """Grey-value windows, HU shown as black and as white."""

@@ -8,8 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from Vox2VecCore.drawing import (
+    BLUE,
     CAPTION,
+    GREEN,
     LABELLED,
+    ORANGE,
+    PINK,
     caption,
     chart,
     draw_plane,
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-COLOURS = {"linear": "#56d4ff", "nonlinear": "#ffb454", "finetune": "#7ee787", "scratch": "#ff7b9c"}
+COLOURS = {"linear": BLUE, "nonlinear": ORANGE, "finetune": GREEN, "scratch": PINK}
 STRUCTURES, CURVES = "structures.png", "curves.png"
 
 
@@ -65,7 +69,7 @@ def structures_figure(rows: Sequence[Row], classes: Sequence[str]) -> "Figure":
     """Mean Dice of every structure, a dot for every protocol; of trainings on all scans, or else on the most."""
     labelled = {row["labelled"] for row in rows}
     shown = 0 if 0 in labelled else max(labelled)
-    figure, axis = chart(9.0, 1.6 + 0.24 * len(classes))
+    figure, (axis,) = chart(9.0, 1.6 + 0.24 * len(classes))
     protocols = list(dict.fromkeys(row["protocol"] for row in rows))
     for protocol in protocols:
         own = [row for row in rows if row["protocol"] == protocol and row["labelled"] == shown]
@@ -82,7 +86,7 @@ def structures_figure(rows: Sequence[Row], classes: Sequence[str]) -> "Figure":
 
 def curves_figure(rows: Sequence[Row]) -> "Figure":
     """Mean Dice against the number of training scans."""
-    figure, axis = chart(7.0, 4.5)
+    figure, (axis,) = chart(7.0, 4.5)
     for protocol in dict.fromkeys(row["protocol"] for row in rows):
         points = []
         for labelled in {row["labelled"] for row in rows if row["protocol"] == protocol}:

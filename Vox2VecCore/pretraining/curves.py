@@ -8,28 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from Vox2VecCore.drawing import BACKGROUND, FAINT, finish_chart
+from Vox2VecCore.drawing import BLUE, FAINT, GREEN, ORANGE, PINK, TEXT, chart, finish_chart
 from Vox2VecCore.pretraining.config import load_config
+from Vox2VecCore.pretraining.log import LOG
 from Vox2VecCore.pretraining.run_directory import CONFIG
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LOG = "log.csv"
-
 SHARES = "share"
 PANELS: dict[str, dict[str, tuple[str, str]]] = {
     "loss": {
-        "loss": ("all", "#d0d7de"),
-        "contrast": ("same patient", "#56d4ff"),
-        "match": ("matched patients", "#ffb454"),
+        "loss": ("all", TEXT),
+        "contrast": ("same patient", BLUE),
+        "match": ("matched patients", ORANGE),
     },
-    "matching error, same patient (mm)": {"probe_same_median_mm": ("median", "#56d4ff")},
+    "matching error, same patient (mm)": {"probe_same_median_mm": ("median", BLUE)},
     SHARES: {
-        "probe_same_within_10mm": ("within 10 mm", "#56d4ff"),
-        "probe_hit_rate": ("organ hit rate", "#ffb454"),
-        "probe_dice_source": ("Dice, same scan", "#7ee787"),
-        "probe_dice_target": ("Dice, other patient", "#ff7b9c"),
+        "probe_same_within_10mm": ("within 10 mm", BLUE),
+        "probe_hit_rate": ("organ hit rate", ORANGE),
+        "probe_dice_source": ("Dice, same scan", GREEN),
+        "probe_dice_target": ("Dice, other patient", PINK),
     },
 }
 """Title of every panel, and its columns of the log with names and colours."""
@@ -47,14 +46,12 @@ def curves_figure(logs: Sequence[Path]) -> "Figure":
 
     :param logs: ``log.csv`` of one run, or of its stages one after the other.
     """
-    from matplotlib.figure import Figure
-
     columns, ends = _joined(logs)
     known = {name: np.isfinite(values) for name, values in columns.items()}
     known["match"] = known["match"] & (columns["match"] != 0)  # steps without matched patients
     panels = {title: names for title, names in PANELS.items() if any(known[name].any() for name in names)}
-    figure = Figure(figsize=(4.0 * len(panels), 3.6), facecolor=BACKGROUND, layout="constrained")
-    for axis, (title, names) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+    figure, axes = chart(4.0 * len(panels), 3.6, len(panels))
+    for axis, (title, names) in zip(axes, panels.items(), strict=True):
         for name, (label, colour) in names.items():
             if (shown := known[name]).any():
                 marker = "o" if name.startswith("probe_") else ""

@@ -7,6 +7,8 @@ from typing import Any
 
 from Vox2VecCore.paths import replace_file
 
+LOG = "log.csv"
+
 
 class TrainingLog:
     """``log.csv`` in a run directory, one line per report; lines from ``resume_step`` on are dropped first.
@@ -19,7 +21,7 @@ class TrainingLog:
     def __init__(self, run: Path, columns: list[str], resume_step: int) -> None:
         self.columns = ["step", *columns]
         self._writer = _event_writer(run / "tensorboard", resume_step)
-        path = run / "log.csv"
+        path = run / LOG
         kept = []
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as stream:
