@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, geometry, put, volumeNode
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib import Geometry
-from Vox2VecSlicerLib.SegmentContents import SegmentContent
+from Vox2VecSlicerLib.SegmentContents import SegmentContent, merged
 from Vox2VecSlicerLib.Segments import (
     SegmentWriter,
     addSegment,
@@ -31,6 +31,14 @@ def content(box):
     """A box of voxels, as (first, size)."""
     first, size = box
     return SegmentContent(np.ones(size, bool), tuple(first))
+
+
+def write(writer, segmentationNode, volumeNode, contents):
+    """What the result does in pieces, at once."""
+    writer.begin(segmentationNode, volumeNode)
+    for segmentID, each in contents.items():
+        old = segmentVoxels(segmentationNode, segmentID, volumeNode)
+        writer.put(segmentationNode, segmentID, volumeNode, *merged(old, each))
 
 
 def asSet(voxels):
@@ -64,7 +72,7 @@ def test_what_is_written_is_read_and_seen_at_the_same_place(slicer_app, box, par
     put(node, parent)
     result = newSegmentation(slicer.mrmlScene, "result", node)
     segmentID = addSegment(result, "A", RED)
-    SegmentWriter(slicer.mrmlScene).write(result, node, {segmentID: content(box)})
+    write(SegmentWriter(slicer.mrmlScene), result, node, {segmentID: content(box)})
     expected = boxVoxels(box)
     assert asSet(segmentVoxels(result, segmentID, node)) == expected
     array = slicer.util.arrayFromSegmentBinaryLabelmap(result, segmentID, node)
@@ -80,7 +88,7 @@ def test_a_segmentation_under_another_transform_is_brought_over_and_stays_in_pla
     strokes = newSegmentation(slicer.mrmlScene, "strokes", node)
     segmentID = addSegment(strokes, "A", RED)
     writer = SegmentWriter(slicer.mrmlScene)
-    writer.write(strokes, node, {segmentID: content(((3, 3, 3), (4, 4, 3)))})
+    write(writer, strokes, node, {segmentID: content(((3, 3, 3), (4, 4, 3)))})
     before = asSet(segmentVoxels(strokes, segmentID, node))
     centre = Geometry.toWorld(node, [Geometry.ijkToLocal(node)[:3] @ (4.5, 4.5, 4, 1)])[0]
     put(strokes, other)
@@ -95,7 +103,7 @@ def test_a_segmentation_under_another_transform_is_brought_over_and_stays_in_pla
         assert asSet(after) == before
         np.testing.assert_allclose(centre, moved)
     second = addSegment(strokes, "B", GREEN)
-    writer.write(strokes, node, {second: content(((1, 1, 1), (2, 2, 2)))})
+    write(writer, strokes, node, {second: content(((1, 1, 1), (2, 2, 2)))})
     assert asSet(segmentVoxels(strokes, second, node)) == boxVoxels(((1, 1, 1), (2, 2, 2)))
 
 
@@ -113,7 +121,7 @@ def bed(scene, editor):
     result = newSegmentation(scene, "result", node)
     a, b = addSegment(result, "A", RED), addSegment(result, "B", GREEN)
     writer = SegmentWriter(scene, editor)
-    writer.write(result, node, {a: content(((2, 2, 2), (4, 4, 4)))})
+    write(writer, result, node, {a: content(((2, 2, 2), (4, 4, 4)))})
     return node, result, a, b, writer
 
 
@@ -124,7 +132,7 @@ def test_overwriting_is_honoured(bed, editor):
     node, result, a, b, writer = bed
     for mode, left in ((editor.OverwriteNone, 64), (editor.OverwriteVisibleSegments, 56)):
         editor.SetOverwriteMode(mode)
-        writer.write(result, node, {b: content(OVERLAPPING)})
+        write(writer, result, node, {b: content(OVERLAPPING)})
         assert len(segmentVoxels(result, a, node)) == left
         assert asSet(segmentVoxels(result, b, node)) == boxVoxels(OVERLAPPING)
 
@@ -133,10 +141,10 @@ def test_hidden_segments_are_spared_when_only_visible_ones_may_be_overwritten(be
     node, result, a, b, writer = bed
     result.GetDisplayNode().SetSegmentVisibility(a, False)
     editor.SetOverwriteMode(editor.OverwriteVisibleSegments)
-    writer.write(result, node, {b: content(OVERLAPPING)})
+    write(writer, result, node, {b: content(OVERLAPPING)})
     assert len(segmentVoxels(result, a, node)) == 64
     editor.SetOverwriteMode(editor.OverwriteAllSegments)
-    writer.write(result, node, {b: content(OVERLAPPING)})
+    write(writer, result, node, {b: content(OVERLAPPING)})
     assert len(segmentVoxels(result, a, node)) == 56
 
 
@@ -144,7 +152,7 @@ def test_the_editable_intensities_are_honoured(bed, editor):
     node, result, _, b, writer = bed
     editor.SetSourceVolumeIntensityMask(True)
     editor.SetSourceVolumeIntensityMaskRange(0, 500)
-    writer.write(result, node, {b: content(OVERLAPPING)})
+    write(writer, result, node, {b: content(OVERLAPPING)})
     array = slicer.util.arrayFromVolume(node).T
     assert asSet(segmentVoxels(result, b, node)) == {v for v in boxVoxels(OVERLAPPING) if array[v] >= 0}
 
@@ -162,7 +170,7 @@ def test_the_editable_area_is_honoured(bed, editor, where):
     else:
         editor.SetMaskMode(modes.EditAllowedOutsideAllSegments)
         expected = boxVoxels(OVERLAPPING) - inside
-    writer.write(result, node, {b: content(OVERLAPPING)})
+    write(writer, result, node, {b: content(OVERLAPPING)})
     assert asSet(segmentVoxels(result, b, node)) == expected
 
 
@@ -173,16 +181,16 @@ def test_a_mask_segment_of_the_strokes_is_meant_by_its_name(bed, editor, scene):
     editor.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
     editor.SetAndObserveSegmentationNode(strokes)
     editor.SetMaskSegmentID(mask)
-    writer.write(result, node, {b: content(OVERLAPPING)})
+    write(writer, result, node, {b: content(OVERLAPPING)})
     assert len(segmentVoxels(result, b, node)) == 8
     strokes.GetSegmentation().GetSegment(mask).SetName("Elsewhere")
     with pytest.raises(Vox2VecError, match="Elsewhere"):
-        writer.write(result, node, {b: content(OVERLAPPING)})
+        write(writer, result, node, {b: content(OVERLAPPING)})
 
 
 def test_undo_and_redo(bed):
     node, result, a, b, writer = bed
-    writer.write(result, node, {b: content(OVERLAPPING), a: content(((0, 0, 0), (1, 1, 1)))})
+    write(writer, result, node, {b: content(OVERLAPPING), a: content(((0, 0, 0), (1, 1, 1)))})
     after = {s: asSet(segmentVoxels(result, s, node)) for s in (a, b)}
     assert writer.canUndo
     writer.undo()
@@ -199,7 +207,7 @@ def test_a_saved_file_has_the_grid_of_the_volume(parent, tmp_path):
     put(node, parent)
     result = newSegmentation(slicer.mrmlScene, "result", node)
     segmentID = addSegment(result, "A", RED)
-    SegmentWriter(slicer.mrmlScene).write(result, node, {segmentID: content(OVERLAPPING)})
+    write(SegmentWriter(slicer.mrmlScene), result, node, {segmentID: content(OVERLAPPING)})
     assert slicer.util.saveNode(result, str(tmp_path / "a.seg.nrrd"))
     loaded = slicer.util.loadSegmentation(str(tmp_path / "a.seg.nrrd"))
     loaded.SetAndObserveTransformNodeID(node.GetTransformNodeID())

@@ -15,7 +15,6 @@ from vtkmodules.util.numpy_support import numpy_to_vtk
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib import Geometry
-from Vox2VecSlicerLib.SegmentContents import SegmentContent, merged
 from Vox2VecSlicerLib.StoredLabels import StoredLabels
 from Vox2VecSlicerLib.Texts import tr as _
 
@@ -233,23 +232,11 @@ class SegmentWriter:
         self._logic.SetMRMLScene(scene)
         self._logic.SetMaximumNumberOfUndoStates(10)
 
-    def write(
-        self,
-        segmentationNode: "vtkMRMLSegmentationNode",
-        volumeNode: "vtkMRMLVolumeNode",
-        contents: "dict[str, SegmentContent]",
-    ) -> None:
-        """Make segments hold what is given, as far as the settings allow it; one step for undo.
+    def begin(self, segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> None:
+        """Before segments are :meth:`put`: what follows is one step for undo.
 
         :raises Vox2VecError: if the settings mask by a segment that the segmentation does not have.
         """
-        self.begin(segmentationNode, volumeNode)
-        for segmentID, content in contents.items():
-            old = segmentVoxels(segmentationNode, segmentID, volumeNode)
-            self.put(segmentationNode, segmentID, volumeNode, *merged(old, content))
-
-    def begin(self, segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> None:
-        """The first part of :meth:`write`: what follows is one step for undo."""
         self.prepare(segmentationNode, volumeNode)
         self._logic.SaveStateForUndo()
 
@@ -261,7 +248,7 @@ class SegmentWriter:
         labels: NDArray[np.uint8],
         first: tuple[int, int, int],
     ) -> None:
-        """The second part of :meth:`write`, for one segment: labels of a box of voxels that begins at ``first``."""
+        """Make a segment hold labels of a box of voxels that begins at ``first``, as far as the settings allow it."""
         self._node.SetSelectedSegmentID(segmentID)
         self._checkMasks()
         image = self._image(labels, first, volumeNode)
@@ -269,7 +256,7 @@ class SegmentWriter:
         self._logic.ModifySegmentByLabelmap(segmentationNode, segmentID, image, mode, False, False)
 
     def undo(self) -> None:
-        """Back to before the last :meth:`write`."""
+        """Back to before the last :meth:`begin`."""
         self._logic.Undo()
 
     def redo(self) -> None:
@@ -304,7 +291,7 @@ class SegmentWriter:
     def prepare(self, segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> None:
         """The writer's own editor node gets the user's settings: theirs edits the strokes, ours the result.
 
-        :raises Vox2VecError: see :meth:`write`.
+        :raises Vox2VecError: see :meth:`begin`.
         """
         align(segmentationNode, volumeNode)
         if self._node is None or self._node.GetScene() is None:
