@@ -9,6 +9,7 @@ from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Heads import Example, HeadTool, Prediction, Structure
 from Vox2VecSlicerLib.HeadStore import headText, storeHead
+from Vox2VecSlicerLib.Nodes import removeFromScene
 from Vox2VecSlicerLib.Overlay import inImageOrder
 from Vox2VecSlicerLib.Result import Result
 from Vox2VecSlicerLib.Scan import Scan
@@ -179,9 +180,7 @@ class FewShot:
         had, self._preview = self._preview is not None, None
         node, self._node = self.previewNode, None
         if node is not None:
-            for index in reversed(range(node.GetNumberOfDisplayNodes())):
-                self._scene.RemoveNode(node.GetNthDisplayNode(index))
-            self._scene.RemoveNode(node)
+            removeFromScene(self._scene, node)
         self._views.empty("uncertainty")
         if had:
             self.updated.emit()

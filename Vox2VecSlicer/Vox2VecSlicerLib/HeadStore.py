@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from Vox2VecCore.errors import ModelError
 from Vox2VecSlicerLib.Heads import HeadTool
+from Vox2VecSlicerLib.Nodes import removeFromScene
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Texts import tr as _
 
@@ -47,10 +48,7 @@ def dropHead(scene: "vtkMRMLScene", state: ModuleState) -> None:
         node = getattr(state, role)
         if node is not None:
             setattr(state, role, None)
-            storage = node.GetStorageNode()
-            if storage is not None:
-                scene.RemoveNode(storage)
-            scene.RemoveNode(node)
+            removeFromScene(scene, node)
 
 
 def storedHead(state: ModuleState, tool: HeadTool, role: str = "head") -> Any:

@@ -14,12 +14,11 @@ from Vox2VecCore.errors import PointError
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.Layers import shownIn, sliceNodesShowing
-from Vox2VecSlicerLib.Overlay import inImageOrder
 from Vox2VecSlicerLib.Planes import stepFor, writeSlices
 from Vox2VecSlicerLib.Points import PointLists
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
-from Vox2VecSlicerLib.Similarity import KIND, Similarity
+from Vox2VecSlicerLib.Similarity import KIND, Similarity, percentiles
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Views import Views
 from Vox2VecSlicerLib.Worker import Worker
@@ -176,12 +175,7 @@ class Hover:
         asked, query, scans = self._shown[0], self._query, self._scansShown
 
         def work(progress: Progress) -> list[Any]:
-            from Vox2VecCore.similarity import calibration, whole_scan
-
-            return [
-                inImageOrder(whole_scan(scan.pyramid, query, calibration(scan.pyramid, query), progress))
-                for scan in scans
-            ]
+            return [percentiles(scan.pyramid, query, progress) for scan in scans]
 
         def done(maps: list[Any]) -> None:
             if self._shown is not None and self._shown[0] == asked:

@@ -9,6 +9,7 @@ import numpy as np
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Layers import sliceNodesShowing
+from Vox2VecSlicerLib.Nodes import removeFromScene
 from Vox2VecSlicerLib.Points import TARGET_COLOR, PointLists, newPointList, worldPositions
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
@@ -132,8 +133,7 @@ class Matching:
         self.rows, self._cursor = [], None
         node, self._node = self.targetPointsNode, None
         if node is not None:
-            self._scene.RemoveNode(node.GetDisplayNode())
-            self._scene.RemoveNode(node)
+            removeFromScene(self._scene, node)
 
     def release(self) -> None:
         """:meth:`clear`, and no longer follow points and parameters."""

@@ -10,6 +10,7 @@ from vtkmodules.util.numpy_support import numpy_to_vtk
 
 from Vox2VecSlicerLib import Geometry, Volumes
 from Vox2VecSlicerLib.Colors import colorTable
+from Vox2VecSlicerLib.Nodes import removeFromScene
 from Vox2VecSlicerLib.Planes import everyNth
 from Vox2VecSlicerLib.Scan import Scan
 
@@ -158,9 +159,7 @@ class Overlay:
         node, self._node, self._scan = self.node, None, None
         self._images.clear()
         if node is not None:
-            for index in reversed(range(node.GetNumberOfDisplayNodes())):
-                self._scene.RemoveNode(node.GetNthDisplayNode(index))
-            self._scene.RemoveNode(node)
+            removeFromScene(self._scene, node)
 
     def _make(self) -> "vtkMRMLVolumeNode":
         className = "vtkMRMLVectorVolumeNode" if self._colors else "vtkMRMLScalarVolumeNode"

@@ -21,6 +21,7 @@ from Vox2VecSlicerLib.Worker import Worker
 if TYPE_CHECKING:
     from slicer import vtkMRMLVolumeNode
 
+    from Vox2VecCore.pyramid import FeaturePyramid
     from Vox2VecCore.similarity import Query
 
 KIND = "similarity"
@@ -33,6 +34,26 @@ class SimilarityMap:
     scan: Scan
     query: "Query"
     values: NDArray[np.float32]
+
+    def onVolume(self) -> Callable[[], NDArray[np.float32]]:
+        """What gives the map on the volume's own voxels (i, j, k), 0 where nothing was embedded. For the worker: it
+        takes a while."""
+        grid, part, box, values = self.scan.pyramid.grid, self.scan.part, self.scan.partBox(), self.values
+        shape = self.scan.volumeNode.GetImageData().GetDimensions()
+
+        def make() -> NDArray[np.float32]:
+            whole = np.zeros(shape, np.float32, order="F")
+            whole[box] = part.turned(grid.to_source(values))
+            return whole
+
+        return make
+
+
+def percentiles(pyramid: "FeaturePyramid", query: "Query", progress: Progress) -> NDArray[np.float32]:
+    """Percentiles (X, Y, Z) that answer a query in a scan, ready to be shown. For the worker."""
+    from Vox2VecCore.similarity import calibration, whole_scan
+
+    return inImageOrder(whole_scan(pyramid, query, calibration(pyramid, query), progress))
 
 
 class Similarity:
@@ -84,10 +105,10 @@ class Similarity:
         pyramids = [scan.pyramid for scan in scans]
 
         def work(progress: Progress) -> list[tuple[Any, NDArray[np.float32]]]:
-            from Vox2VecCore.similarity import calibration, make_query, whole_scan
+            from Vox2VecCore.similarity import make_query
 
             query = make_query(pyramids[0], positive, negative, balance)
-            return [(query, inImageOrder(whole_scan(p, query, calibration(p, query), progress))) for p in pyramids]
+            return [(query, percentiles(pyramid, query, progress)) for pyramid in pyramids]
 
         self._worker.submit(
             KIND, _("Similarity"), work, lambda results: self._show(scans, results), self._failed, urgent=True

@@ -7,7 +7,6 @@ import numpy as np
 import vtk
 
 from Vox2VecCore.errors import Vox2VecError
-from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Colors import LIKENESS, ramp
 from Vox2VecSlicerLib.Overlay import imageOf
 from Vox2VecSlicerLib.Points import PointLists
@@ -47,7 +46,7 @@ class SimilarityResults:
     def export(self) -> "vtkMRMLScalarVolumeNode":
         """See :meth:`Session.exportSimilarity`."""
         shown = self._shownMap()
-        volumeNode, part = shown.scan.volumeNode, shown.scan.part
+        volumeNode, onVolume = shown.scan.volumeNode, shown.onVolume()
         node = self._scene.AddNewNodeByClass(
             "vtkMRMLScalarVolumeNode", _("{name} similarity").format(name=volumeNode.GetName())
         )
@@ -55,14 +54,6 @@ class SimilarityResults:
         volumeNode.GetIJKToRASMatrix(matrix)
         node.SetIJKToRASMatrix(matrix)
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-        shape = volumeNode.GetImageData().GetDimensions()
-        grid, values = shown.scan.pyramid.grid, shown.values
-        box = shown.scan.partBox()
-
-        def work(_progress: Progress) -> np.ndarray:
-            whole = np.zeros(shape, np.float32, order="F")
-            whole[box] = part.turned(grid.to_source(values))
-            return whole
 
         def done(whole: np.ndarray) -> None:
             if node.GetScene() is None:
@@ -73,7 +64,8 @@ class SimilarityResults:
             display.SetWindowLevelMinMax(0, 100)
             node.SetAndObserveImageData(imageOf(whole))
 
-        self._worker.submit(f"export {node.GetID()}", _("Similarity on the CT's voxels"), work, done, self._onFailed)
+        title = _("Similarity on the CT's voxels")
+        self._worker.submit(f"export {node.GetID()}", title, lambda _progress: onVolume(), done, self._onFailed)
         return node
 
     def makeSegment(self, world: Any, name: str | None) -> str:

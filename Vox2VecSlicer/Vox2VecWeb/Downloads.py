@@ -100,9 +100,8 @@ class Downloads:
         shown = self._session.similarity.mapOf(volumeNode)
         if shown is None:
             raise Vox2VecError("There is no similarity map yet: click a place first.")
-        grid, values, affine = shown.scan.pyramid.grid, shown.values, Geometry.ijkToLocal(volumeNode)
-        part, name = shown.scan.part, f"{volumeNode.GetName()} similarity"
-        return lambda: write_volume(Volume(part.turned(grid.to_source(values)), affine, name), path)
+        onVolume, affine, name = shown.onVolume(), Geometry.ijkToLocal(volumeNode), f"{volumeNode.GetName()} similarity"
+        return lambda: write_volume(Volume(onVolume(), affine, name), path)
 
     def _head(self, _volumeNode: Any, path: Path) -> Callable[[], Any]:
         if not self._session.hasHead:

@@ -49,15 +49,6 @@ def addToScene(scene: Any, volume: Volume, name: str) -> Any:
     return node
 
 
-def removeFromScene(scene: Any, node: Any) -> None:
-    """Take a volume, its display and its storage out of the scene."""
-    for index in reversed(range(node.GetNumberOfDisplayNodes())):
-        scene.RemoveNode(node.GetNthDisplayNode(index))
-    if node.GetStorageNode() is not None:
-        scene.RemoveNode(node.GetStorageNode())
-    scene.RemoveNode(node)
-
-
 def setWindow(node: Any, width: float, level: float) -> None:
     """Show intensities from ``level - width / 2`` to ``level + width / 2``."""
     display = node.GetDisplayNode()

@@ -8,6 +8,7 @@ import slicer
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS
+from Vox2VecSlicerLib.Nodes import removeFromScene
 from Vox2VecSlicerLib.Segments import hasVoxels, segmentIDs, segmentVoxels
 from Vox2VecSlicerLib.Session import Session
 from Vox2VecWeb.Page import Page
@@ -274,9 +275,7 @@ class Segment:
             if former:
                 result.RemoveSegment(former)
             result.CopySegmentFromSegmentation(found, segmentID)
-        for index in reversed(range(applied.GetNumberOfDisplayNodes())):
-            self._application.scene.RemoveNode(applied.GetNthDisplayNode(index))
-        self._application.scene.RemoveNode(applied)
+        removeFromScene(self._application.scene, applied)
 
     def _shownSegmentation(self) -> Any:
         return self._session.fewShot.previewNode or self._session.state.result

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
+from Vox2VecSlicerLib.Nodes import removeFromScene
 from Vox2VecSlicerLib.Session import Session
 from Vox2VecWeb import Scans
 from Vox2VecWeb.Application import Application
@@ -214,7 +215,7 @@ class Viewer:
             self.page.show(scan=Scans.describe(node), embedded=False)
         self.viewports.setBackground(node, target)
         if former is not None:
-            Scans.removeFromScene(self.scene, former)
+            removeFromScene(self.scene, former)
         self._setWindow(self.page.state.window_)
         self._setLayout("rows" if state.target is not None else "four")
         self._embed()
@@ -224,7 +225,7 @@ class Viewer:
         node, state.target = state.target, None
         if node is not None:
             self.viewports.setBackground(None, target=True)
-            Scans.removeFromScene(self.scene, node)
+            removeFromScene(self.scene, node)
         self.page.show(followUp=None, followUpEmbedded=False)
         self._setLayout("four")
 
