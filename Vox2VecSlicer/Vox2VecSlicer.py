@@ -320,7 +320,7 @@ class Vox2VecSlicerLogic(ScriptedLoadableModuleLogic):
 
         logic.applyHead("head.safetensors", [followUp, otherPatient])
         """
-        self.session.loadHead(path)
+        self.session.loadHead(path, wait=True)
         self.session.applyHead(list(volumeNodes), wait=True)
 
     def applyHeadToFolder(self, path: str, inputFolder: str, outputFolder: str, onLine=print) -> int:

@@ -1,6 +1,6 @@
 """Heads: saved, loaded, applied to other scans; a folder in a process of its own."""
 
-import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -34,8 +34,11 @@ def test_save_load_and_apply(panel, trained, add_ct, tmp_path: Path) -> None:
     panel.press(panel.ui.saveHeadButton)
     assert path.is_file()
     panel.desktop.answers.append(str(path))
+    load, threads = panel.session.headTool.load, []
+    panel.session.headTool.tool.load = lambda path: (threads.append(threading.current_thread().name), load(path))[1]
     panel.press(panel.ui.loadHeadButton)
     panel.finish()
+    assert threads == ["vox2vec-worker"]
     assert not panel.ui.errorLabel.visible
     other = add_ct("other", seed=3)
     panel.ui.headVolumesSelector.setCheckState(other, QtCore.Qt.Checked)
@@ -142,4 +145,5 @@ def test_folder_needs_a_head_file_and_both_folders(panel, trained, tmp_path: Pat
     head = str(tmp_path / "head.safetensors")
     assert arguments[:7] == ["head", "apply", str(tmp_path), "--head", head, "--out", str(tmp_path / "out")]
     assert arguments[7:] == ["--model", panel.session.state.model, "--device", "auto", "--engine", "torch"]
-    assert sys.executable
+    panel.session.updatePreview(wait=True)
+    assert not panel.ui.batchButton.enabled, "what was learnt since is not in the file"

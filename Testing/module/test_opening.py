@@ -7,18 +7,28 @@ from pathlib import Path
 
 import slicer
 
+from Testing.module.test_heads import painted, trained
+from Testing.support.heartbeat import MAX_GAP_MS
+
+__all__ = ["painted", "trained"]
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_OPENING_SECONDS = 0.3
 
 OPEN = """
-import sys, tempfile, time
+import gc, sys, tempfile, threading, time
 from pathlib import Path
+from Testing.support.heartbeat import Heartbeat
 from Testing.support.slicer_app import App
 from Testing.support.qt_stand_in import failures
 from Testing.support.qt_stand_in.desktop import Desktop
 import slicer
 desktop = Desktop(App(), Path("Vox2VecSlicer/Vox2VecSlicer.py").resolve(), Path(tempfile.mkdtemp()))
-before = set(sys.modules)
+importers = {}
+class Watched:
+    def find_spec(name, path=None, target=None):
+        importers.setdefault(name, threading.current_thread().name)
+sys.meta_path.insert(0, Watched)
 load, loading = slicer.util.loadUI, []
 def timed(path):
     start = time.thread_time()
@@ -29,35 +39,49 @@ slicer.util.loadUI = timed
 start = time.thread_time()
 desktop.open_module()
 seconds = time.thread_time() - start - loading[0]
-new = {name.partition(".")[0] for name in set(sys.modules) - before}
+large = {"torch", "openvino", "nibabel", "safetensors", "SimpleITK", "scipy"}
+print("OPENED", seconds, *sorted(large & set(importers)))
+slicer.mrmlScene.ReadFromMRB(sys.argv[1], True)
+session = desktop.widget.session
+gc.collect()
+gc.disable()
+heart = Heartbeat()
+desktop.spin(lambda: not session.poll())
+print("REOPENED", heart.stop(), session.hasHead, importers.get("torch"))
 desktop.close_module()
 assert not failures.recorded, failures.recorded
-print("RESULT", seconds, *sorted(new & {"torch", "openvino", "nibabel", "safetensors", "SimpleITK", "scipy"}))
 """
 
 
-def test_opening_takes_no_time_and_imports_no_torch() -> None:
-    """Processor time of our own work, the least of three fresh processes.
+def fresh_process(scene: Path) -> dict[str, list[str]]:
+    """What opening the module, and then a scene, says in a process that has done nothing else."""
+    command = [sys.executable, "-c", textwrap.dedent(OPEN), str(scene)]
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=False)
+    lines = [line.split() for line in run.stdout.splitlines()]
+    said = {words[0]: words[1:] for words in lines if words and words[0] in ("OPENED", "REOPENED")}
+    assert len(said) == 2, run.stdout + run.stderr
+    return said
 
-    Making the widgets of the .ui file is left out: the stand-in does that in Python, Slicer in C++.
+
+def test_a_fresh_process(panel, trained, tmp_path: Path) -> None:
+    """Opening the module takes no time and imports no PyTorch; opening a scene that holds a head imports it in the
+    worker, which does not hold up the panel.
+
+    Processor time of our own work, the least of three fresh processes. Making the widgets of the .ui file is left out:
+    the stand-in does that in Python, Slicer in C++.
     """
-    seconds = []
+    scene = tmp_path / "scene.mrb"
+    assert slicer.util.saveScene(str(scene))
+    seconds, gaps = [], []
     for _ in range(3):
-        run = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(OPEN)],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        lines = [line.split() for line in run.stdout.splitlines() if line.startswith("RESULT")]
-        assert lines, run.stdout + run.stderr
-        seconds.append(float(lines[0][1]))
-        assert lines[0][2:] == [], "imported on opening"
-        if seconds[-1] < MAX_OPENING_SECONDS:
+        said = fresh_process(scene)
+        assert said["OPENED"][1:] == [], "imported on opening"
+        assert said["REOPENED"][1:] == ["True", "vox2vec-worker"]
+        seconds.append(float(said["OPENED"][0]))
+        gaps.append(float(said["REOPENED"][0]))
+        if min(seconds) < MAX_OPENING_SECONDS and min(gaps) < MAX_GAP_MS:
             return
-    raise AssertionError(f"opening took {min(seconds):.2f} s")
+    raise AssertionError(f"opening took {min(seconds):.2f} s; the panel stood still for {min(gaps):.0f} ms")
 
 
 def test_about(panel, desktop) -> None:

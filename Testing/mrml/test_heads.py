@@ -208,7 +208,7 @@ def test_a_loaded_head_keeps_its_structures_apart_from_new_ones(learning, tmp_pa
     learning.state.model, learning.state.volume = tiny, other
     learning.state.device, learning.state.engine = "cpu", "torch"
     learning.embed(wait=True)
-    learning.loadHead(tmp_path / "lung.safetensors")
+    learning.loadHead(tmp_path / "lung.safetensors", wait=True)
     bone = segmentIDs(learning.strokesNode())[1]
     learning.strokesNode().GetSegmentation().GetSegment(bone).SetName("Bone")
     paint(learning, bone, BONE)
@@ -232,7 +232,7 @@ def test_the_background_of_a_loaded_head_may_have_any_label(learning, tmp_path):
     given.save(tmp_path / "lung.safetensors")
     learning.strokesNode().GetSegmentation().GetSegment(learning.ids_[1]).SetName("Bone")
     paint(learning, learning.ids_[1], BONE)
-    learning.loadHead(tmp_path / "lung.safetensors")
+    learning.loadHead(tmp_path / "lung.safetensors", wait=True)
     learning.updatePreview(wait=True)
     head = learning.fewShot.head
     assert {each.name: each.value for each in head.classes} == {"Lung": 1, "Background": 3, "Bone": 2}
@@ -248,7 +248,7 @@ def test_a_head_can_be_dropped(learning, scene, tmp_path):
     learning.wait()
     assert not learning.hasHead and learning.fewShot.previewNode is None, "the strokes rest until they are painted"
     assert scene.GetNumberOfNodesByClass("vtkMRMLTextNode") == 0
-    learning.loadHead(tmp_path / "head.safetensors")
+    learning.loadHead(tmp_path / "head.safetensors", wait=True)
     learning.updatePreview(wait=True)
     assert learning.fewShot.head.voxels[1] > alone[1], "strokes are added to a head that was loaded"
     learning.dropHead()
@@ -272,12 +272,12 @@ def test_a_head_of_another_model_is_refused(learning, tmp_path):
     learning.state.model = str(random_model(tmp_path / "other", base_channels=3, statistics=True).directory)
     learning.embed(wait=True)
     with pytest.raises(ModelError, match="trained on embeddings of"):
-        learning.loadHead(tmp_path / "head.safetensors")
+        learning.loadHead(tmp_path / "head.safetensors", wait=True)
     with pytest.raises(ModelError):
         learning.applyHead([learning.state.volume], wait=True)
     (tmp_path / "torn.safetensors").write_bytes((tmp_path / "head.safetensors").read_bytes()[:100])
     with pytest.raises(ModelError, match="torn"):
-        learning.loadHead(tmp_path / "torn.safetensors")
+        learning.loadHead(tmp_path / "torn.safetensors", wait=True)
     slicer.mrmlScene.Clear(0)
     with pytest.raises(Vox2VecError, match="no head to save"):
         learning.saveHead(tmp_path / "none.safetensors")

@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from Testing.mrml.test_session import paint
 from Testing.support.slicer_heads import NearestClass
 from Testing.support.slicer_nodes import GEOMETRIES, put, sliceViews, volumeNode
 from Vox2VecCore.errors import CacheError, DeviceMemoryError, Vox2VecError
+from Vox2VecSlicerLib import Libraries
 from Vox2VecSlicerLib.Embedding import Embedded, Embeddings, embedSource
 from Vox2VecSlicerLib.Segments import segmentVoxels
 from Vox2VecSlicerLib.Session import Session
@@ -173,6 +175,13 @@ def test_a_missing_model_is_said_before_anything_is_done(session):
     with pytest.raises(Vox2VecError, match="Unknown model"):
         session.embed(volumeNode())
     assert not session.busy
+
+
+def test_a_missing_pytorch_is_said_with_what_to_do(session, monkeypatch):
+    monkeypatch.setattr(Libraries, "sys", SimpleNamespace(modules={}))
+    monkeypatch.setattr(Libraries.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Vox2VecError, match="press Install"):
+        session.embed(volumeNode(), wait=True)
 
 
 def test_memory_is_released(session):

@@ -181,7 +181,7 @@ def test_a_head_is_saved_and_loaded(painted, tmp_path):
     assert not painted.hasHead
     with pytest.raises(Vox2VecError, match="no head to save"):
         painted.saveHead(tmp_path / "none.json")
-    painted.loadHead(tmp_path / "head.json")
+    painted.loadHead(tmp_path / "head.json", wait=True)
     assert painted.fewShot.head.counts == counts
     assert painted.headSummary() == "1 structures"
 

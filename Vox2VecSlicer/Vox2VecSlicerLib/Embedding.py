@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from Vox2VecCore.errors import CacheError, DeviceMemoryError, Vox2VecError
 from Vox2VecCore.progress import Progress
-from Vox2VecSlicerLib import Volumes
+from Vox2VecSlicerLib import Libraries, Volumes
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.Texts import tr as _
@@ -29,6 +29,7 @@ class Embedded:
 
 def embedSource(source: Volumes.ScanSource, model: "Model", device: str, engine: str, progress: Progress) -> Embedded:
     """Embed; when the device's memory or the cache's disk is full, do without it and say so. For the worker."""
+    Libraries.load()
     from Vox2VecCore.embedding import embed
     from Vox2VecCore.volume_io import check_ct
 
@@ -103,7 +104,7 @@ class Embeddings:
         model = load_model(modelName)
 
         def find(_progress: Progress) -> Embedded | None:
-            import Vox2VecCore.similarity  # noqa: F401 - PyTorch: not when the mouse first moves
+            Libraries.load()
             from Vox2VecCore.cache import PyramidCache
 
             cache = PyramidCache()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 TOPIC = "head"
 REFINEMENT = "head refinement"
+READING = "head reading"
 PREVIEW_NAME = "Vox2Vec preview"
 PREVIEW_OPACITY = 0.45
 QUIET_SECONDS = 0.15
@@ -97,7 +98,7 @@ class FewShot:
         """Learn from the strokes once they rest; returns whether that is still to come."""
         if self._changedAt is None or not self._state.autoUpdate:
             return False
-        if time.monotonic() - self._changedAt < QUIET_SECONDS:
+        if time.monotonic() - self._changedAt < QUIET_SECONDS or self._worker.isBusyWith(READING):
             return True
         self._changedAt = None
         if self._strokes.status():
@@ -117,6 +118,8 @@ class FewShot:
         missing = self._strokes.status()
         if missing:
             raise Vox2VecError(missing)
+        if self._worker.isBusyWith(READING):
+            raise Vox2VecError(_("The head is still being read; learn from the strokes in a moment."))
         self._changedAt = None
         structures = list(self._strokes.structures().values())
         readStrokes = self._strokes.reader(scan)

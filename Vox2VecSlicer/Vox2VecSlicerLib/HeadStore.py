@@ -51,16 +51,19 @@ def dropHead(scene: "vtkMRMLScene", state: ModuleState) -> None:
             removeFromScene(scene, node)
 
 
-def storedHead(state: ModuleState, tool: HeadTool, role: str = "head") -> Any:
-    """The head in the scene, or ``None``.
+def storedTexts(state: ModuleState) -> tuple[str | None, str | None]:
+    """The texts of the heads in the scene: of the one that is used, and of the one that was loaded."""
+    used, loaded = ((node.GetText() or None) if (node := getattr(state, role)) else None for role in NODE_NAMES)
+    return used, loaded
+
+
+def headOf(tool: HeadTool, text: str) -> Any:
+    """The head of a text. For the worker: it may bring PyTorch.
 
     :raises ModelError: if it is damaged or of another version.
     """
-    node = getattr(state, role)
-    if node is None or not node.GetText():
-        return None
     try:
-        content = base64.b64decode(node.GetText(), validate=True)
+        content = base64.b64decode(text, validate=True)
     except ValueError as error:
         raise ModelError(_("The head that was saved with this scene is damaged; train it again.")) from error
     with tempfile.TemporaryDirectory() as folder:

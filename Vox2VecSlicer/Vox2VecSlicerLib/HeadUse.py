@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from Vox2VecCore.errors import ModelError, Vox2VecError
+from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
-from Vox2VecSlicerLib import HeadStore
+from Vox2VecSlicerLib import HeadStore, Libraries
 from Vox2VecSlicerLib.Embedding import Embeddings
-from Vox2VecSlicerLib.FewShot import FewShot, Preview, fillSegmentation, previewOf
+from Vox2VecSlicerLib.FewShot import READING, FewShot, Preview, fillSegmentation, previewOf
 from Vox2VecSlicerLib.Heads import Example, HeadTool
 from Vox2VecSlicerLib.Segments import newSegmentation
+from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Worker import Worker
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class HeadUse:
-    """Saves, loads and applies the head that :class:`FewShot` holds."""
+    """Saves, loads and applies the head that :class:`FewShot` holds.
+
+    :ivar loaded: emitted with the file that a head was loaded from.
+    """
 
     def __init__(
         self,
@@ -40,6 +44,7 @@ class HeadUse:
         self._tool = tool
         self._onFailed = onFailed
         self._waiting: list[str] = []
+        self.loaded = Signal()
 
     def summary(self) -> str:
         """One line about the head, empty without one."""
@@ -56,23 +61,33 @@ class HeadUse:
         self._tool.save(self._fewShot.head, path)
 
     def load(self, path: Path) -> None:
-        """Read a head from a file; the scene keeps it, too.
+        """Read a head from a file; the scene keeps it, too. :attr:`loaded` tells when it is there.
 
-        :raises ModelError: if it is not a head, or for another model than that of the chosen volume's embedding.
+        It fails for what is not a head, or one for another model than that of the chosen volume's embedding.
         """
-        head = self._tool.load(path)
-        scan = self._embeddings.scan(self._state.volume)
-        if scan is not None:
-            self._tool.check(head, scan.pyramid)
-        self._fewShot.take(head, base=head)
-        text = HeadStore.headText(self._tool, head)
-        for role in HeadStore.NODE_NAMES:
-            HeadStore.storeHead(self._scene, self._state, text, role)
-        self._fewShot.updated.emit()
+        tool, scan = self._tool, self._embeddings.scan(self._state.volume)
+
+        def read(_progress: Progress) -> tuple[Any, str]:
+            Libraries.load()
+            head = tool.load(path)
+            if scan is not None:
+                tool.check(head, scan.pyramid)
+            return head, HeadStore.headText(tool, head)
+
+        def done(result: tuple[Any, str]) -> None:
+            head, text = result
+            self._fewShot.take(head, base=head)
+            for role in HeadStore.NODE_NAMES:
+                HeadStore.storeHead(self._scene, self._state, text, role)
+            self._fewShot.updated.emit()
+            self.loaded.emit(path)
+
+        self._worker.submit(READING, _("Reading the head"), read, done, self._onFailed, urgent=True)
 
     def drop(self) -> None:
         """Forget the head, in the scene, too; strokes that were added to a loaded one are learnt from alone again."""
         wasLoaded = self._fewShot.base is not None
+        self._worker.cancel(READING)
         self._fewShot.clearPreview()
         self._fewShot.take(None, None)
         HeadStore.dropHead(self._scene, self._state)
@@ -84,16 +99,24 @@ class HeadUse:
         self._fewShot.updated.emit()
 
     def restore(self) -> None:
-        """Take the head that was saved with the scene, if there is one."""
-        head = base = None
-        try:
-            if self._state.head is not None:
-                head = HeadStore.storedHead(self._state, self._tool)
-            if self._state.loadedHead is not None:
-                base = HeadStore.storedHead(self._state, self._tool, "loadedHead")
-        except ModelError as error:
-            self._onFailed(error)
-        self._fewShot.take(head, base)
+        """Take the head that was saved with the scene, if there is one, as soon as the worker has read it."""
+        self._fewShot.take(None, None)
+        texts = HeadStore.storedTexts(self._state)
+        if not any(texts):
+            self._worker.cancel(READING)
+            return
+        tool = self._tool
+
+        def read(_progress: Progress) -> list[Any]:
+            Libraries.load()
+            return [None if text is None else HeadStore.headOf(tool, text) for text in texts]
+
+        def done(heads: list[Any]) -> None:
+            if HeadStore.storedTexts(self._state) == texts:
+                self._fewShot.take(*heads)
+                self._fewShot.updated.emit()
+
+        self._worker.submit(READING, _("Reading the head"), read, done, self._onFailed, urgent=True)
 
     def apply(self, volumeNodes: "list[vtkMRMLScalarVolumeNode]") -> "list[vtkMRMLScalarVolumeNode]":
         """Segment volumes with the head: one segmentation each.

@@ -82,6 +82,7 @@ class Session(ExploreActions, SegmentActions):
         self.hover.ended.connect(self.matching.dropCursor)
         self.matching.updated.connect(self.matchesUpdated.emit)
         self.fewShot.updated.connect(self.previewUpdated.emit)
+        self.heads.loaded.connect(self.headLoaded.emit)
         self.points.changed.connect(self.pointsChanged.emit)
         scene = self.scene
         self._observers.add(scene, scene.StartCloseEvent, self._onStartClose)

@@ -48,6 +48,7 @@ class SessionParts:
         self.similarityUpdated = Signal()
         self.matchesUpdated = Signal()
         self.previewUpdated = Signal()
+        self.headLoaded = Signal()
         self.pointsChanged = Signal()
         self.modelsChanged = Signal()
         self.deviceDescribed = Signal()

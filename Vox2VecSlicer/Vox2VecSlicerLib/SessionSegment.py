@@ -99,12 +99,14 @@ class SegmentActions(SetupActions):
         """
         self.heads.save(Path(path))
 
-    def loadHead(self, path: str | Path) -> None:
-        """Read a head from a file.
+    def loadHead(self, path: str | Path, wait: bool = False) -> None:
+        """Read a head from a file; :attr:`headLoaded` tells when it is there.
 
-        :raises ModelError: if it is not a head or belongs to another model.
+        :raises ModelError: with ``wait``, if it is not a head or belongs to another model.
         """
         self.heads.load(Path(path))
+        if wait:
+            self.wait()
 
     def dropHead(self) -> None:
         """Forget the head that was trained or loaded, in the scene, too; files stay.

@@ -1,6 +1,5 @@
 """What is here: models, device, cache. Nothing below imports PyTorch before it is asked for it."""
 
-import importlib.util
 import sys
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.model import list_models, load_model
 from Vox2VecCore.paths import cache_folder
 from Vox2VecCore.progress import Progress
+from Vox2VecSlicerLib import Libraries
 from Vox2VecSlicerLib.Texts import tr as _
 
 if TYPE_CHECKING:
@@ -38,16 +38,12 @@ def fetchModel(name: str, progress: Progress) -> None:
     fetch_model(name, progress=progress)
 
 
-def torchInstalled() -> bool:
-    """Whether PyTorch can be imported; does not import it."""
-    return importlib.util.find_spec("torch") is not None
-
-
 def describeDevice(device: str, engine: str) -> tuple[str, bool]:
     """What would compute: one line for people, and whether it is a GPU. For the worker: imports PyTorch.
 
-    :raises EngineError: if the choice is not available here.
+    :raises Vox2VecError: if PyTorch is missing or the choice is not available here.
     """
+    Libraries.load()
     import torch
 
     from Vox2VecCore.engines import choose

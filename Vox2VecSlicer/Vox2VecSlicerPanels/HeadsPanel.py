@@ -22,7 +22,7 @@ class HeadsPanel:
 
     def __init__(self, ui, session, actions: Actions) -> None:
         self._ui, self._session, self._actions = ui, session, actions
-        self._headFile = ""
+        self._saved: tuple = (None, "")
         self._complaints: list[str] = []
         self.batch = BatchProcess()
         ui.inputFolderEdit.filters = ctk.ctkPathLineEdit.Dirs | ctk.ctkPathLineEdit.Readable
@@ -38,6 +38,7 @@ class HeadsPanel:
         actions.follow(self.batch.lineRead, self._batchLine)
         actions.follow(self.batch.finished, self._batchFinished)
         actions.follow(session.previewUpdated, self.refresh)
+        actions.follow(session.headLoaded, self._keepFile)
         self.refresh()
 
     def refresh(self) -> None:
@@ -60,20 +61,26 @@ class HeadsPanel:
         path = qt.QFileDialog.getSaveFileName(self._ui.headsSection, _("Save head"), "head.safetensors", FILTER)
         if path:
             self._session.saveHead(path)
-            self._headFile = path
-            self.refresh()
+            self._keepFile(path)
 
     def load(self) -> None:
         """Ask for a file and read the head; one of another model is refused."""
         path = qt.QFileDialog.getOpenFileName(self._ui.headsSection, _("Load head"), "", FILTER)
         if path:
             self._session.loadHead(path)
-            self._headFile = path
-            self.refresh()
+
+    def _keepFile(self, path) -> None:
+        self._saved = (self._session.fewShot.head, str(path))
+        self.refresh()
+
+    @property
+    def _headFile(self) -> str:
+        """The file that holds the head as it is now; empty when strokes have been added since."""
+        head, path = self._saved
+        return path if head is not None and head is self._session.fewShot.head else ""
 
     def drop(self) -> None:
         """Forget the head; its file stays, and is no longer what a folder is segmented with."""
-        self._headFile = ""
         self._session.dropHead()
         self.refresh()
 

@@ -62,6 +62,7 @@ class Segment:
         page.follow("surface", self._showSurface)
         page.follow("autoUpdate", lambda value: setattr(session.state, "autoUpdate", bool(value)))
         session.previewUpdated.connect(self._onPreview)
+        session.headLoaded.connect(self._onHeadLoaded)
 
     def forget(self) -> None:
         """Another scan is shown: strokes, preview and results are gone."""
@@ -97,18 +98,18 @@ class Segment:
             self._list()
 
     def openHead(self, folder: Path) -> None:
-        """Load an uploaded head and apply it to the scan."""
-        files = list(folder.iterdir())
-        session = self._session
+        """Load an uploaded head; once it is read it is applied to the scan."""
+        if self._session.state.volume is None:
+            self._page.say("Open a scan first; then load the head that is to segment it.")
+            return
+        self._session.loadHead(next(folder.iterdir()))
+
+    def _onHeadLoaded(self, _path: Path) -> None:
+        self._page.show(head=self._session.headSummary())
         try:
-            if session.state.volume is None:
-                raise Vox2VecError("Open a scan first; then load the head that is to segment it.")
-            session.loadHead(files[0])
             self._applyHead()
         except Vox2VecError as error:
             self._page.say(str(error))
-            return
-        self._page.show(head=session.headSummary())
 
     def _applyHead(self) -> None:
         self._session.applyHead([self._session.state.volume])
