@@ -87,6 +87,11 @@ def test_former_foregrounds_come_back(views):
     assert layers[1].GetForegroundVolumeID() is None
     views.enter()
     assert layers[0].GetForegroundVolumeID() == overlay.node.GetID()
+    layers[0].SetBackgroundVolumeID(former.GetID())
+    views.update()
+    assert layers[0].GetForegroundVolumeID() == former.GetID(), "another scan came behind it: nothing of ours is left"
+    layers[0].SetBackgroundVolumeID(node.GetID())
+    views.update()
     slicer.mrmlScene.RemoveNode(former)
     views.exit()
     assert layers[0].GetForegroundVolumeID() is None

@@ -47,6 +47,8 @@ class ForegroundLayers:
     def show(self, overlay: "vtkMRMLVolumeNode", volume: "vtkMRMLVolumeNode", opacity: float) -> int:
         """Put an overlay in front of a volume, in every view that shows it; returns the number of views."""
         nodes = compositeNodes(self._scene, volume)
+        shown = {node.GetID() for node in nodes}
+        self._hide([each for each in self._showing(overlay) if each not in shown])
         for node in nodes:
             self._remember(node)
             self._shown[node.GetID()] = (overlay.GetID(), opacity)
@@ -55,11 +57,15 @@ class ForegroundLayers:
 
     def hide(self, overlay: "vtkMRMLVolumeNode | None" = None) -> None:
         """Give the views their former foreground back: those that show an overlay, or all."""
-        for compositeID, (overlayID, _) in list(self._shown.items()):
-            if overlay is not None and overlayID != overlay.GetID():
-                continue
+        self._hide(list(self._shown) if overlay is None else self._showing(overlay))
+
+    def _showing(self, overlay: "vtkMRMLVolumeNode") -> list[str]:
+        return [each for each, (overlayID, _opacity) in self._shown.items() if overlayID == overlay.GetID()]
+
+    def _hide(self, compositeIDs: list[str]) -> None:
+        for compositeID in compositeIDs:
+            overlayID, _opacity = self._shown.pop(compositeID)
             self._restore(compositeID, overlayID)
-            del self._shown[compositeID]
             self._before.pop(compositeID, None)
 
     def release(self) -> None:

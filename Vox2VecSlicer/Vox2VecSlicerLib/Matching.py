@@ -15,6 +15,7 @@ from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Texts import tr as _
+from Vox2VecSlicerLib.ViewsOfScans import NOWHERE, drawOnlyIn, liesIn
 from Vox2VecSlicerLib.Worker import Worker
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ class Matching:
         name = _("{points} in {scan}").format(points=source.GetName(), scan=self._state.target.GetName())
         node = newPointList(self._scene, name, "", TARGET_COLOR)
         node.GetDisplayNode().SetColor(*UNRELIABLE_COLOR)
+        liesIn(node, self._state.target)
         self._submit(f"propagate {node.GetID()}", world, _labels(source), lambda rows: _write(node, rows))
         return node
 
@@ -197,9 +199,7 @@ class Matching:
         """Draw the matches in the views of the target only, if there are any: elsewhere they mark wrong places."""
         node, target = self.targetPointsNode, self._state.target
         if node is not None and target is not None:
-            ids = [view.GetID() for view in sliceNodesShowing(self._scene, target)]
-            if list(node.GetDisplayNode().GetViewNodeIDs()) != ids:
-                node.GetDisplayNode().SetViewNodeIDs(ids)
+            drawOnlyIn(node, [view.GetID() for view in sliceNodesShowing(self._scene, target)] or [NOWHERE])
 
     def _onState(self, name: str) -> None:
         if name in ("volume", "target", "balance"):

@@ -17,6 +17,7 @@ from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.StoredLabels import StoredLabels
 from Vox2VecSlicerLib.Texts import tr as _
+from Vox2VecSlicerLib.ViewsOfScans import liesIn
 
 if TYPE_CHECKING:
     from slicer import (
@@ -48,6 +49,7 @@ def refer(segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolum
     """
     segmentationNode.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
     segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+    liesIn(segmentationNode, volumeNode)
 
 
 def align(segmentationNode: "vtkMRMLSegmentationNode", volumeNode: "vtkMRMLVolumeNode") -> bool:

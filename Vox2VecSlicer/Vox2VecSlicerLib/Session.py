@@ -67,6 +67,7 @@ class Session(ExploreActions, SegmentActions):
             self.pca,
             self.similarity,
             self.points,
+            self.viewsOfScans,
             self.views,
         ):
             each.release()
@@ -81,6 +82,8 @@ class Session(ExploreActions, SegmentActions):
         self.hover.updated.connect(self._onHover)
         self.hover.ended.connect(self.matching.dropCursor)
         self.matching.updated.connect(self.matchesUpdated.emit)
+        self.viewsOfScans.changed.connect(self.views.update)
+        self.viewsOfScans.changed.connect(self.matching.showInTarget)
         self.fewShot.updated.connect(self.previewUpdated.emit)
         self.heads.loaded.connect(self.headLoaded.emit)
         self.points.changed.connect(self.pointsChanged.emit)

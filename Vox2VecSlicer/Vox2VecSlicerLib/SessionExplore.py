@@ -75,13 +75,10 @@ class ExploreActions(SetupActions):
     def showSideBySide(self) -> None:
         """The volume above, the target below, three slice views each."""
         self.sideBySide.show(self.state.volume, self.state.target)
-        self.views.update()
-        self.matching.showInTarget()
 
     def showSingle(self) -> None:
         """The layout that was there before."""
         self.sideBySide.hide()
-        self.matching.showInTarget()
 
     def jumpTo(self, world: Any) -> None:
         """Let all slice views show a point of the world."""

@@ -24,6 +24,7 @@ from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Strokes import Strokes
 from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Views import Views
+from Vox2VecSlicerLib.ViewsOfScans import ViewsOfScans
 from Vox2VecSlicerLib.Worker import JobProgress, Worker
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class SessionParts:
             self.scene, self.state, self._worker, self.points, self.similarity, self.result, self._fail
         )
         self.sideBySide = SideBySide(self.scene)
+        self.viewsOfScans = ViewsOfScans(self.scene, self.state)
 
     def poll(self, waitSeconds: float = 0.0) -> bool:
         """Deliver finished work and follow the mouse; returns whether something is under way."""
@@ -86,6 +88,7 @@ class SessionParts:
         pending = self.fewShot.tick()
         pending = self.result.tick() or pending
         self.hover.tick()
+        self.viewsOfScans.tick()
         pending = self.hover.isPending or pending
         progress = self._worker.progress
         if progress != self._progress:
