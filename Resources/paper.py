@@ -20,6 +20,7 @@ from Vox2VecCore.cli.guard import guarded
 from Vox2VecCore.cli.options import DEFAULT_MODEL
 from Vox2VecCore.errors import VolumeError
 from Vox2VecCore.evaluation.protocols import evaluate
+from Vox2VecCore.evaluation.report import readable_json
 from Vox2VecCore.evaluation.request import EvaluationRequest
 from Vox2VecCore.evaluation.training import PROTOCOLS
 from Vox2VecCore.fewshot.stroke_files import read_names
@@ -46,7 +47,7 @@ def main() -> int:
 
     def job() -> int:
         text, found = paper(arguments.ct, arguments.out, arguments.model, arguments.set)
-        (arguments.out / "paper.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (arguments.out / "paper.json").write_text(readable_json(found) + "\n", encoding="utf-8")
         (arguments.out / "paper.md").write_text(text, encoding="utf-8")
         sys.stdout.write(text)
         return 0

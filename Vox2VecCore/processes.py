@@ -27,12 +27,16 @@ class Share:
 
 
 def own_share() -> Share:
-    """As ``torchrun`` or SLURM's ``srun`` say; all of the work without them.
+    """As ``torchrun``, SLURM's ``srun`` or Lightning Fabric say; all of the work without them.
 
     :raises Vox2VecError: if what they say makes no sense.
     """
     environment = os.environ
-    for rank, counts in (("RANK", ("WORLD_SIZE",)), ("SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"))):
+    for rank, counts in (
+        ("RANK", ("WORLD_SIZE",)),
+        ("SLURM_PROCID", ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")),
+        ("LOCAL_RANK", ("WORLD_SIZE",)),  # of Fabric, which starts the processes of one machine by itself
+    ):
         count = next((name for name in counts if name in environment), None)
         if rank not in environment or count is None:
             continue

@@ -30,6 +30,7 @@ from Vox2VecCore.evaluation.matching import (
     SAME_MEDIAN,
     SAME_NEAR,
 )
+from Vox2VecCore.evaluation.report import readable_json
 from Vox2VecCore.model import load_model
 from Vox2VecCore.pretraining.evaluation import evaluate_matching
 from Vox2VecCore.volume_io import read_labels, read_volume
@@ -101,6 +102,13 @@ def test_match_and_retrieval_are_those_of_the_library(run: Run, source: Path, tm
     assert [float(row["value"]) for row in rows] == [row["value"] for row in result["results"]]
     text = files[2].read_text()
     assert "| hand-made |" in text and "| random weights |" in text and "How to read it" in text
+
+
+def test_json_has_a_line_for_every_record() -> None:
+    value = {"title": "a", "facts": {"patch": (4, 4), "x": []}, "results": [{"Dice": 0.5, "n": None}, {"Dice": 1}]}
+    text = readable_json(value)
+    assert json.loads(text) == {**value, "facts": {"patch": [4, 4], "x": []}}
+    assert {'  {"Dice": 0.5, "n": null},', '  {"Dice": 1}', '  "patch": [4, 4],'} < set(text.splitlines())
 
 
 def test_a_folder_of_masks_is_a_label_map(run: Run, source: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from Vox2VecCore.fewshot.results import VolumeTable
 from Vox2VecCore.fewshot.scan_list import find_scans
 from Vox2VecCore.fewshot.segmenting import segment
 from Vox2VecCore.model import load_model
-from Vox2VecCore.processes import own_share
+from Vox2VecCore.processes import Share, own_share
 from Vox2VecCore.slicer_segments import FileSegment, read_segments, write_segments
 from Vox2VecCore.volume import Volume
 from Vox2VecCore.volume_io import read_labels, read_volume, write_volume
@@ -68,7 +68,7 @@ def run(
     """Run a command line in a folder with a scan, its strokes, and a head learnt from them."""
     monkeypatch.setenv("VOX2VEC_MODELS_DIR", str(models))
     monkeypatch.setenv("VOX2VEC_CACHE_DIR", str(trained / "cache"))
-    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
+    for name in ("RANK", "WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(console, "LOG_EVERY_S", np.inf)
     monkeypatch.setitem(sys.modules, "openvino", None)  # compiling takes longer than embedding these scans
@@ -303,6 +303,8 @@ def test_processes_share_the_scans(run: Run, monkeypatch: pytest.MonkeyPatch) ->
     assert "RANK=2" in refused(run, *apply[:-1], "other")
     monkeypatch.delenv("RANK")
     assert own_share().count == 1
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_share() == Share(1, 2)
 
 
 def test_one_table_of_many_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

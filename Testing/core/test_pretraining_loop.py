@@ -263,9 +263,9 @@ def test_torn_checkpoint_is_not_chosen(tmp_path: Path) -> None:
     state = load_newest_checkpoint(tmp_path)
     assert state is not None and state["step"] == 2
     assert len(list(tmp_path.glob("*.pt"))) == 2
-    (tmp_path / "step-00000004.part").write_bytes(b"killed while it was written")
+    (tmp_path / ".0123.tmp.step-00000004.pt").write_bytes(b"killed while it was written")
     save_checkpoint({"step": 5}, tmp_path, 5)
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))
     newest = tmp_path / "step-00000005.pt"
     for torn in (b"", newest.read_bytes()[:100]):
         newest.write_bytes(torn)
@@ -285,7 +285,7 @@ def test_full_disk_keeps_the_checkpoint_before(tmp_path: Path, monkeypatch: pyte
         save_checkpoint({"step": 2}, tmp_path, 2)
     state = load_newest_checkpoint(tmp_path)
     assert state is not None and state["step"] == 1
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_refusals(scans: list[PreparedScan], straight: Path, tmp_path: Path) -> None:

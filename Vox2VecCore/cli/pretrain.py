@@ -75,17 +75,19 @@ def pretrain(
     from Vox2VecCore.drawing import need_matplotlib, save
     from Vox2VecCore.pretraining.curves import curves_figure, logs_of
     from Vox2VecCore.pretraining.run import pretrain_on_manifest
+    from Vox2VecCore.processes import own_share
 
     need_matplotlib()
     started = time.monotonic()
     settings = _settings(out, config, preset, change, steps, resume)
     machine = _machine(device, devices, nodes, loaders)
+    first = own_share().rank == 0  # it speaks for all
     last: dict[str, float] = {}
     found: list[PreparedData] = []
 
     def note(prepared: "PreparedData") -> None:
         found.append(prepared)
-        if _first_process():
+        if first:
             _complain_of_skipped(prepared)
 
     def remember(step: int, values: Mapping[str, float]) -> None:
@@ -93,7 +95,7 @@ def pretrain(
 
     try:
         with progress() as bar:
-            if not _first_process():
+            if not first:
                 bar.on_report = None
             directory = pretrain_on_manifest(
                 data,
@@ -111,10 +113,10 @@ def pretrain(
                 on_log=remember,
             )
     except Cancelled:
-        if _first_process() and (out / "config.toml").is_file():
+        if first and (out / "config.toml").is_file():
             complain("Stopped", f"{out} can go on: give the same command with --resume.")
         raise
-    if not _first_process():
+    if not first:
         return
     save(curves_figure(logs_of(out)), out / CURVES)
     result = _result(out, directory, found[0], last, settings.optimisation.steps, time.monotonic() - started)
@@ -160,11 +162,6 @@ def _started_processes() -> tuple[str, tuple[int, int]] | None:
     if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in environment:
         raise Vox2VecError(f"SLURM started {tasks} tasks without --ntasks-per-node; add it to sbatch or srun.")
     return "SLURM", (int(environment.get("SLURM_NTASKS_PER_NODE", tasks)), machines)
-
-
-def _first_process() -> bool:
-    """Whether this process speaks for all of a run on several."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0)))) == 0
 
 
 def _probes(first: tuple[Path, Path] | None, second: tuple[Path, Path] | None) -> "list[ScanEntry]":

@@ -100,7 +100,21 @@ def write_files(report: Report, folder: Path) -> None:
         writer = csv.DictWriter(stream, list(report.results[0]) if report.results else [])
         writer.writeheader()
         writer.writerows(report.results)
-    (folder / JSON).write_text(json.dumps(report.as_dict(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / JSON).write_text(readable_json(report.as_dict()) + "\n", encoding="utf-8")
+
+
+def readable_json(value: Any, indent: str = "") -> str:
+    """JSON with one line for every record: for whatever holds nothing that itself holds something."""
+    containers = (dict, list, tuple)
+    parts = list(value.values() if isinstance(value, dict) else value) if isinstance(value, containers) else []
+    if not any(isinstance(part, containers) for part in parts):
+        return json.dumps(value, allow_nan=False)
+    inner = f"{indent} "
+    lines = [readable_json(part, inner) for part in parts]
+    if isinstance(value, dict):
+        lines = [f"{json.dumps(key)}: {line}" for key, line in zip(value, lines, strict=True)]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}\n{inner}" + f",\n{inner}".join(lines) + f"\n{indent}{closing}"
 
 
 def _finite(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from Vox2VecCore.model import file_sha256
+from Vox2VecCore.paths import replace_file
 from Vox2VecCore.pretraining.errors import PretrainingError
 
 KEPT = 2
@@ -20,23 +21,21 @@ def save_checkpoint(state: dict[str, Any], folder: Path, step: int) -> Path:
     :raises PretrainingError: if it cannot be written; earlier checkpoints stay.
     """
     path = folder / f"step-{step:08d}.pt"
-    temporary = path.with_suffix(".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            torch.save(state, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        note = path.with_suffix(".json")
-        note.write_text(json.dumps({"step": step, "sha256": file_sha256(temporary)}), encoding="utf-8")
-        temporary.replace(path)
+        with replace_file(path) as temporary:
+            with temporary.open("wb") as stream:
+                torch.save(state, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            note = path.with_suffix(".json")
+            note.write_text(json.dumps({"step": step, "sha256": file_sha256(temporary)}), encoding="utf-8")
     # torch reports a full disk as RuntimeError.
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         raise PretrainingError(
             f"{path}: the checkpoint cannot be written ({error}); free space and resume from the one before."
         ) from error
-    for torn in folder.glob("*.part"):  # of a run that was killed while it wrote
+    for torn in folder.glob(".*.tmp.step-*"):  # of a run that was killed while it wrote
         torn.unlink(missing_ok=True)
     for old in _checkpoints(folder)[:-KEPT]:
         old.unlink(missing_ok=True)
