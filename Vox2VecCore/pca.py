@@ -136,7 +136,8 @@ def pca_colours(
         return (_colours(map_smooth(pyramid, basis.components), basis) * body).numpy()
 
     def use(x: int, slab: Tensor) -> None:
-        out[x : x + len(slab)] = _colours(slab, basis) * body[x : x + len(slab)]
+        planes = slice(x, x + slab.shape[1])
+        out[planes] = _colours(slab, basis) * body[planes]
 
     map_grid(pyramid, list(basis.components), use, STAGE, progress)
     return out.numpy()
@@ -151,13 +152,14 @@ def pca_slice(pyramid: FeaturePyramid, basis: PcaBasis, axis: int, index: int) -
     """
     _check(pyramid, basis.model_hash)
     start, stop = slice_box(pyramid, axis, index)
-    values = in_one_thread(map_box, pyramid, list(basis.components), start, stop).squeeze(axis)
+    values = in_one_thread(map_box, pyramid, list(basis.components), start, stop).squeeze(axis + 1)
     return _colours(values, basis).numpy() * np.expand_dims(pyramid.body.take(index, axis), -1)
 
 
 def _colours(projections: Tensor, basis: PcaBasis) -> Tensor:
+    """Projections (3, ...) to colours (..., 3)."""
     scale = 255 / (basis.highest - basis.lowest).clamp_min(1e-6)
-    return projections.sub(basis.lowest).mul_(scale).round_().clamp_(0, 255).to(torch.uint8)
+    return projections.movedim(0, -1).sub(basis.lowest).mul_(scale).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _check(pyramid: FeaturePyramid, model_hash: str) -> None:

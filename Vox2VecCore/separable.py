@@ -53,7 +53,8 @@ def map_box(pyramid: FeaturePyramid, matrices: Sequence[Tensor], start: Sequence
     :param matrices: (C_i, K) float32, finest level first.
     :param start: first voxel of the box along x, y, z.
     :param stop: one past its last voxel.
-    :return: (stop - start, K) float32, that is four axes.
+    :return: (K, stop - start) float32, that is four axes. Results come first, because products, maxima and
+        exponentials over a few of them are several times faster along rows of voxels.
     """
     coarser: Tensor | None = None
     for i in reversed(range(len(matrices))):
@@ -65,29 +66,26 @@ def map_box(pyramid: FeaturePyramid, matrices: Sequence[Tensor], start: Sequence
                 torch.arange(c.start, c.stop) * s // t - a // t
                 for c, s, t, a in zip(cells, level.stride, above, start, strict=True)
             ]
-            planes, coarser = index[0], coarser.index_select(2, index[2]).index_select(1, index[1])
+            planes, coarser = index[0], coarser.index_select(3, index[2]).index_select(2, index[1])
         stored = level_tensors(pyramid)[i][cells[0], cells[1], cells[2]]
-        matrix = matrices[i] * level.unit_scale
-        values = torch.empty(*stored.shape[:3], matrix.shape[1])
-        for x, block, product in _blocks(stored, values):
-            if coarser is None:
-                torch.mm(block, matrix, out=product)
-            else:
-                base = coarser.index_select(0, planes[x])
-                torch.addmm(base.view(product.shape), block, matrix, out=product)
+        values = torch.empty(matrices[i].shape[1], *stored.shape[:3])
+        for x, product in _products(stored, matrices[i] * level.unit_scale, values):
+            if coarser is not None:
+                product.add_(coarser.index_select(1, planes[x]))
         coarser = values
     assert coarser is not None
     return coarser
 
 
-def _blocks(stored: Tensor, values: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Whole x planes of a level as (n, C) float32, each with its slice along x and its place (n, K) in ``values``."""
+def _products(stored: Tensor, matrix: Tensor, out: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Multiply whole x planes of a level with a matrix: each slice along x and its part (K, x, Y, Z) of ``out``."""
     per_plane = int(np.prod(stored.shape[1:]))
     step = max(1, BLOCK_ELEMENTS // max(per_plane, 1))
     for x in range(0, stored.shape[0], step):
-        part = stored[x : x + step]
+        part, product = stored[x : x + step], out[:, x : x + step]
         block = _buffer(part.numel()).view(part.shape).copy_(part)
-        yield slice(x, x + step), block.view(-1, stored.shape[3]), values[x : x + step].view(-1, values.shape[3])
+        torch.mm(matrix.T, block.view(-1, stored.shape[3]).T, out=product.view(len(out), -1))
+        yield slice(x, x + step), product
 
 
 def _buffer(elements: int) -> Tensor:
@@ -102,17 +100,16 @@ def map_smooth(pyramid: FeaturePyramid, matrices: Sequence[Tensor]) -> Tensor:
 
     No longer the map of the voxels' own vectors, but without the blocks of the coarse levels.
 
-    :return: (X, Y, Z, K) float32.
+    :return: (K, X, Y, Z) float32.
     """
     x, y, z = pyramid.grid.shape
-    total = torch.zeros(x, y, z, matrices[0].shape[1])
+    total = torch.zeros(matrices[0].shape[1], x, y, z)
     for level, stored, matrix in zip(pyramid.levels, level_tensors(pyramid), matrices, strict=True):
-        values = torch.empty(*stored.shape[:3], matrix.shape[1])
-        for _, block, product in _blocks(stored, values):
-            torch.mm(block, matrix * level.unit_scale, out=product)
+        values = torch.empty(len(total), *stored.shape[:3])
+        for _ in _products(stored, matrix * level.unit_scale, values):
+            pass
         scale = [float(s) for s in level.stride]
-        fine = functional.interpolate(values.permute(3, 0, 1, 2)[None], scale_factor=scale, mode="trilinear")
-        total += fine[0, :, :x, :y, :z].permute(1, 2, 3, 0)
+        total += functional.interpolate(values[None], scale_factor=scale, mode="trilinear")[0, :, :x, :y, :z]
     return total
 
 
@@ -154,20 +151,23 @@ def map_grid(
     use: Callable[[int, Tensor], None],
     stage: str,
     progress: Progress | None = None,
+    multiple: int = 1,
 ) -> None:
     """:func:`map_box` of the whole grid in slabs along x, as many at once as PyTorch has threads.
 
-    :param use: gets the first plane and the values (planes, Y, Z, K) of every slab, in any order, from
+    :param use: gets the first plane and the values (K, planes, Y, Z) of every slab, in any order, from
         several threads.
+    :param multiple: slabs begin at multiples of this.
     :raises Cancelled: between slabs.
     """
     size_x, size_y, size_z = pyramid.grid.shape
+    planes = max(1, SLAB_PLANES // multiple) * multiple
     level_tensors(pyramid)  # made here, because silencing a warning is not safe in several threads
 
     def slab(x: int) -> None:
-        use(x, map_box(pyramid, matrices, (x, 0, 0), (min(x + SLAB_PLANES, size_x), size_y, size_z)))
+        use(x, map_box(pyramid, matrices, (x, 0, 0), (min(x + planes, size_x), size_y, size_z)))
 
-    in_threads(slab, range(0, size_x, SLAB_PLANES), stage, progress)
+    in_threads(slab, range(0, size_x, planes), stage, progress)
 
 
 def in_threads(

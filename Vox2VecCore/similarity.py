@@ -202,9 +202,9 @@ def whole_scan(
     body = torch.from_numpy(pyramid.body) if calibrate is not None else None
 
     def use(x: int, slab: Tensor) -> None:
-        for plane, values in enumerate(slab, start=x):
+        for plane, values in enumerate(slab[0], start=x):
             if calibrate is None or body is None:
-                out[plane] = values[..., 0]
+                out[plane] = values
             else:
                 calibrate.look_up(values.view(-1), out[plane].view(-1))
                 out[plane] *= body[plane]
@@ -224,7 +224,7 @@ def on_slice(
     """
     _check(pyramid, query)
     start, stop = slice_box(pyramid, axis, index)
-    values = in_one_thread(map_box, pyramid, query.matrices, start, stop).squeeze(3).squeeze(axis).numpy()
+    values = in_one_thread(map_box, pyramid, query.matrices, start, stop)[0].squeeze(axis).numpy()
     return values if calibrate is None else calibrate(values) * pyramid.body.take(index, axis)
 
 

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from Testing.support.pyramids import concatenation, plain_grid, pyramid_of
 from Vox2VecCore.errors import Cancelled, HeadError, ModelError
+from Vox2VecCore.fewshot import fitting
 from Vox2VecCore.fewshot.classes import HeadClass
+from Vox2VecCore.fewshot.examples import Examples, connected, examples_from
 from Vox2VecCore.fewshot.fitting import choose
 from Vox2VecCore.fewshot.head import Head
 from Vox2VecCore.fewshot.next_stroke import where_to_paint_next
@@ -89,14 +92,14 @@ def test_structures_are_found_from_short_strokes(pyramid, method, with_ct):
 def test_prediction_by_levels_is_that_of_the_whole_vector(pyramid, method):
     head = train_head([(pyramid, strokes())], method)
     plain = head.maps(concatenation(pyramid).reshape(-1, 36)).reshape(*SHAPE, -1)
-    plain = np.exp(plain - plain.max(-1, keepdims=True))
-    plain /= plain.sum(-1, keepdims=True)
+    plain = np.exp(np.moveaxis(plain - plain.max(-1, keepdims=True), -1, 0))
+    plain /= plain.sum(0)
     predictor = Predictor(head, pyramid, None)
     np.testing.assert_allclose(predictor.probabilities((0, 0, 0), SHAPE), plain, atol=1e-4)
-    np.testing.assert_allclose(predictor.probabilities((5, 3, 2), (9, 11, 7)), plain[5:9, 3:11, 2:7], atol=1e-4)
+    np.testing.assert_allclose(predictor.probabilities((5, 3, 2), (9, 11, 7)), plain[:, 5:9, 3:11, 2:7], atol=1e-4)
     values = np.array([0, 2, 5])
-    np.testing.assert_array_equal(predictor.whole().labels, values[plain.argmax(-1)])
-    np.testing.assert_array_equal(predictor.on_slice(1, 9), values[plain[:, 9].argmax(-1)])
+    np.testing.assert_array_equal(predictor.whole().labels, values[plain.argmax(0)])
+    np.testing.assert_array_equal(predictor.on_slice(1, 9), values[plain[:, :, 9].argmax(0)])
 
 
 def test_a_head_comes_back_from_its_file_and_predicts_the_same(pyramid, tmp_path: Path):
@@ -182,6 +185,36 @@ def test_a_long_stroke_weighs_no_more_than_its_class(pyramid):
     assert weights[values == 1].max() > 2 / painted, "voxels of crowded cells share their weight"
 
 
+def test_touching_voxels_of_a_class_are_one_stroke():
+    painted = (np.random.default_rng(0).random((7, 6, 5)) < 0.15) * np.random.default_rng(1).integers(1, 3, (7, 6, 5))
+    ijk = np.argwhere(painted)
+    numbers = connected(ijk, painted[tuple(ijk.T)])
+    of_class = [ndimage.label(painted == value, np.ones((3, 3, 3)))[0] for value in (1, 2)]
+    expected = (of_class[0] + 1000 * of_class[1])[tuple(ijk.T)]
+    assert len(set(numbers)) == len(set(expected)) == len(set(zip(numbers, expected, strict=True)))
+
+
+def test_leaving_strokes_out_is_learning_without_them(pyramid):
+    """Sums over the strokes that stay are those of all less those left out."""
+    more = strokes(v2=(slice(5, 9), 5, 8), v5=(slice(18, 22), 12, 6), v1=(slice(2, 20), 1, 2))
+    examples = examples_from(pyramid, more, None, "strokes")
+    seen = []
+
+    def temperature(task, held):
+        seen.extend(held)
+        return 1.0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting._Task, "temperature", temperature)
+        fitting.fit(examples, "ridge", 1)
+    assert len(seen) == 3
+    for maps, out in seen:
+        kept = (examples.vectors, examples.values, examples.strokes, examples.weights)
+        rest = Examples(*(part[~out] for part in kept), False, ("strokes",))
+        without = fitting.fit(rest, "ridge", 1, calibrate=False).maps
+        np.testing.assert_allclose(maps(examples.vectors), without(examples.vectors), atol=1e-3)
+
+
 def test_probabilities_of_left_out_strokes_are_not_overconfident(pyramid):
     """Without anything to tell the classes apart, calibrated probabilities are near even."""
     rng = np.random.default_rng(0)
@@ -191,7 +224,7 @@ def test_probabilities_of_left_out_strokes_are_not_overconfident(pyramid):
     for n in range(6):
         painted.array[3 * n, 2:8, 4], painted.array[3 * n, 12:18, 4] = 1, 2
     sure = Predictor(train_head([(noise, painted)], "ridge"), noise, None).probabilities((0, 0, 0), SHAPE)
-    assert float(sure.max(-1).values.mean()) < 0.85
+    assert float(sure.amax(0).mean()) < 0.85
 
 
 # Post-processing
@@ -288,23 +321,23 @@ def test_a_walk_fills_even_places_from_seeds_and_stops_at_edges():
     features[6:] = 5.0
     seeds = np.full((12, 12, 12), -1)
     seeds[1, 6, 6], seeds[10, 6, 6] = 0, 1
-    prior = np.full((12, 12, 12, 2), 0.5, np.float32)
+    prior = np.full((2, 12, 12, 12), 0.5, np.float32)
     walked = random_walk(prior, features, seeds, np.ones((12, 12, 12), bool), prior_weight=0.001)
-    assert (walked[:6].argmax(-1) == 0).all()
-    assert (walked[6:].argmax(-1) == 1).all()
-    np.testing.assert_allclose(walked.sum(-1), 1, atol=1e-5)
+    assert (walked[:, :6].argmax(0) == 0).all()
+    assert (walked[:, 6:].argmax(0) == 1).all()
+    np.testing.assert_allclose(walked.sum(0), 1, atol=1e-5)
 
 
 def test_structures_are_less_likely_away_from_their_strokes_and_nowhere_impossible():
-    prior = np.full((20, 20, 20, 3), (0.2, 0.5, 0.3), np.float32)
+    prior = np.full((20, 20, 20, 3), (0.2, 0.5, 0.3), np.float32).transpose(3, 0, 1, 2)
     seeds = np.full((20, 20, 20), -1)
     seeds[4:7, 5, 5], seeds[15, 15, 15] = 1, 0
     here = near_strokes(prior, seeds, [1, 2], np.full(3, 10.0))
-    np.testing.assert_allclose(here[5, 5, 5], prior[5, 5, 5], rtol=1e-6)  # where the strokes are
-    np.testing.assert_allclose(here[..., 2] / here[..., 0], 1.5, rtol=1e-5)  # not painted in this scan: no place
-    assert here[5, 12, 5, 1] < 0.25
-    assert here[19, 19, 19, 1] > 0.01
-    np.testing.assert_allclose(here.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(here[:, 5, 5, 5], prior[:, 5, 5, 5], rtol=1e-6)  # where the strokes are
+    np.testing.assert_allclose(here[2] / here[0], 1.5, rtol=1e-5)  # not painted in this scan: no place
+    assert here[1, 5, 12, 5] < 0.25
+    assert here[1, 19, 19, 19] > 0.01
+    np.testing.assert_allclose(here.sum(0), 1, rtol=1e-5)
 
 
 # Bad input

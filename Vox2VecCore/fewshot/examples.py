@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
 from Vox2VecCore.errors import HeadError
 from Vox2VecCore.fewshot.classes import UNLABELLED
@@ -25,7 +26,6 @@ CELL_MM = 12.0
 UNKNOWN_VOXELS = 3000
 MOST_LABELLED = 8000
 """Labelled voxels that are kept of one scan; more are thinned evenly."""
-TOUCHING = np.ones((3, 3, 3), bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,25 +73,19 @@ def stroke_voxels(
     :raises HeadError: if nothing is painted, or nothing where the scan was embedded, or values are no class values.
     """
     array = np.asarray(strokes.array)
-    painted = array != UNLABELLED
-    if not painted.any():
+    memory = array.T if array.flags.f_contiguous else array
+    found = np.flatnonzero(memory != UNLABELLED)
+    if len(found) == 0:
         raise HeadError(f"{strokes.name}: holds no strokes; paint some in the structure and some in the background.")
-    if array.dtype.kind not in "iu" and (array[painted] % 1 != 0).any():
+    values = memory.reshape(-1)[found]
+    ijk = np.stack(np.unravel_index(found, memory.shape), axis=1)
+    ijk = ijk if memory is array else ijk[:, ::-1]
+    if (values % 1 != 0).any():
         raise HeadError(f"{strokes.name}: holds values that are not whole numbers; give the label of every voxel.")
-    if array.min() < 0:
-        raise HeadError(f"{strokes.name}: holds the value {array.min()}; values count from 1, and 0 is unlabelled.")
-    places, found, numbers = [], [], []
-    count = 0
-    for value, box in enumerate(ndimage.find_objects(array if array.dtype.kind in "iu" else array.astype(int)), 1):
-        if box is None:
-            continue
-        connected, strokes_of_it = ndimage.label(array[box] == value, TOUCHING)
-        of = np.nonzero(connected)
-        places.append(np.stack(of, axis=1) + [side.start for side in box])
-        numbers.append(connected[of].astype(np.int64) + count)
-        found.append(np.full(len(of[0]), value))
-        count += strokes_of_it
-    ijk, values, numbers = np.concatenate(places), np.concatenate(found), np.concatenate(numbers)
+    if values.min() < 0:
+        raise HeadError(f"{strokes.name}: holds the value {values.min()}; values count from 1, and 0 is unlabelled.")
+    values = values.astype(np.int64)
+    numbers = connected(ijk, values)
     grid = pyramid.grid
     voxels = np.floor(grid.to_voxels(strokes.to_ras(ijk)) + 0.5).astype(np.int64)
     inside = ((voxels >= 0) & (voxels < np.array(grid.shape))).all(axis=1)
@@ -106,6 +100,30 @@ def stroke_voxels(
     _, once = np.unique(flat, return_index=True)
     index = order[once]
     return voxels[index], values[index], numbers[index]
+
+
+def connected(ijk: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of the stroke, 0 upwards, of voxels (n, 3): touching ones of one value, at corners, too, are one stroke.
+
+    Looks at the painted voxels only, for strokes are few in a large scan.
+    """
+    _, rows, columns = ijk.max(axis=0) + 2  # one more on either side, so that opposite borders do not touch
+    steps = np.array([rows * columns, columns, 1])
+    place = ijk @ steps
+    order = np.argsort(place, kind="stable")
+    place, values = place[order], values[order]
+    pairs = []
+    for offset in np.ndindex(3, 3, 3):
+        ahead = int((np.array(offset) - 1) @ steps)
+        if ahead > 0:
+            other = np.minimum(np.searchsorted(place, place + ahead), len(place) - 1)
+            one = np.flatnonzero((place[other] == place + ahead) & (values[other] == values))
+            pairs.append(np.stack([one, other[one]]))
+    first, second = np.concatenate(pairs, axis=1)
+    touching = sparse.coo_matrix((np.ones(len(first), bool), (first, second)), (len(place),) * 2)
+    numbers = np.empty(len(place), np.int64)
+    numbers[order] = connected_components(touching, directed=False)[1]
+    return numbers
 
 
 def examples_from(pyramid: FeaturePyramid, strokes: Volume, intensity: IntensityMaps | None, name: str) -> Examples:

@@ -9,13 +9,17 @@ All but the first begin with discriminants of the strokes alone: unknown voxels 
 these take them for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 import torch
+from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg.blas import ssyrk
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,6 +40,9 @@ PENALTY = 1e-3
 LOGISTIC_STEPS, LOGISTIC_WARM_STEPS = 25, 12
 HIDDEN, MLP_STEPS, MLP_NOISE = 32, 80, 0.1
 FOLDS = 3
+STAYS = -1
+"""Fold of examples that are never left out."""
+NOT_FINITE = "Learning from these strokes gave no finite numbers; paint more, or in other places."
 TEMPERATURES = np.geomspace(0.25, 8, 41)
 
 
@@ -119,48 +126,34 @@ def fit(
     """
     name, note = choose(examples, method)
     values = np.unique(np.append(examples.values[examples.labelled], background))
-    maps = _fit(examples, name, values, background, start, check)
+    task = _Task(examples, values, int(np.searchsorted(values, background)), check)
+    # Sums over vectors add up, so that leaving strokes out costs no further pass over those that stay.
+    fold = _folds(examples) if calibrate else np.full(len(examples.values), STAYS)
+    folds = {int(n): task.moments(examples.labelled & (fold == n)) for n in np.unique(fold)}
+    painted = sum(folds.values(), _Moments.of(examples.vectors[:0], np.zeros((0, len(values)))))
+    maps = task.fit(name, painted, np.ones(len(fold), bool), start)
     if not all(np.isfinite(part).all() for part in (maps.weight, maps.bias)):
-        raise HeadError("Learning from these strokes gave no finite numbers; paint more, or in other places.")
-    if calibrate:
-        maps = maps.divided(_temperature(examples, name, values, background, check))
-    return Fitted(maps, values, name, note)
+        raise HeadError(NOT_FINITE)
+    held = [
+        (task.fit("ridge" if name == "mlp" else name, painted - folds[n], fold != n), fold == n)
+        for n in folds  # hidden layers are as sure of themselves as discriminants, and slow
+        if n != STAYS
+    ]
+    return Fitted(maps.divided(task.temperature(held)) if held else maps, values, name, note)
 
 
-def _fit(
-    examples: Examples,
-    method: str,
-    values: NDArray[np.int64],
-    background: int,
-    start: LinearMaps | None,
-    check: Callable[[], None],
-) -> LinearMaps:
-    known = examples.labelled
-    index = np.searchsorted(values, np.where(known, examples.values, background))
-    shrinkage = PROTOTYPE_SHRINKAGE if method == "prototype" else None
-    share = UNKNOWN_SHARE * len(values)
-    first = int(np.searchsorted(values, background))
-    weights = examples.weights.copy()
-    painted = _moments(examples.vectors[known], index[known], weights[known], len(values))
-    maps = _discriminants(painted, shrinkage)
-    check()
-    if method == "prototype":
-        return maps
-    weights[~known] = _membership(maps(examples.vectors[~known]), first, share)
-    if method == "ridge":
-        unknown = _moments(examples.vectors[~known], index[~known], weights[~known], len(values))
-        return _discriminants(painted + unknown, None)
-    if method == "logistic":
-        usable = start is not None and start.out is None and start.weight.shape == maps.weight.shape
-        begin, steps = (start, LOGISTIC_WARM_STEPS) if usable and start is not None else (maps, LOGISTIC_STEPS)
-        return _logistic(examples.vectors, index, weights, begin, steps)
-    return _perceptron(examples.vectors, index, weights, len(values), check)
+def _folds(examples: Examples) -> NDArray[np.int64]:
+    """For every example the fold in which it is left out, or :data:`STAYS`.
 
-
-def _membership(logits: NDArray[np.float32], background: int, share: float) -> NDArray[np.float64]:
-    """How far unknown voxels count as background: in proportion to their probability, ``share`` in all."""
-    likely = _softmax(logits)[:, background] + 1e-6
-    return np.asarray(likely / max(float(likely.sum()), 1e-9) * share, np.float64)
+    Every third stroke of a class is left out at a time; classes with a single stroke stay in.
+    """
+    fold = np.full(len(examples.values), STAYS)
+    for value in np.unique(examples.values[examples.labelled]):
+        rows = examples.values == value
+        strokes = np.unique(examples.strokes[rows])
+        if len(strokes) > 1:
+            fold[rows] = np.searchsorted(strokes, examples.strokes[rows]) % FOLDS
+    return fold
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,53 +166,142 @@ class _Moments:
     :param squares: of the squared weights.
     """
 
-    products: Tensor
-    sums: Tensor
-    weights: Tensor
+    products: NDArray[np.float32]
+    sums: NDArray[np.float32]
+    weights: NDArray[np.float32]
     squares: float
 
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], of_class: NDArray[np.float64]) -> "_Moments":
+        """:param of_class: (n, K) the weight of every vector (n, C) in its class, and 0 in the others."""
+        weights = of_class.sum(axis=1)
+        root = np.sqrt(weights)[:, None]
+        scaled = vectors * root.astype(np.float32)
+        size = vectors.shape[1]
+        half = ssyrk(1.0, scaled.T) if len(vectors) else np.zeros((size, size), np.float32)  # the upper triangle
+        share = (of_class / np.maximum(root, 1e-30)).astype(np.float32)
+        squares = float(np.square(weights).sum())
+        return cls(half + np.triu(half, 1).T, share.T @ scaled, of_class.sum(axis=0).astype(np.float32), squares)
+
     def __add__(self, other: "_Moments") -> "_Moments":
+        return self._with(1, other)
+
+    def __sub__(self, other: "_Moments") -> "_Moments":
+        return self._with(-1, other)
+
+    def _with(self, sign: int, other: "_Moments") -> "_Moments":
         return _Moments(
-            self.products + other.products,
-            self.sums + other.sums,
-            self.weights + other.weights,
-            self.squares + other.squares,
+            self.products + sign * other.products,
+            self.sums + sign * other.sums,
+            self.weights + sign * other.weights,
+            self.squares + sign * other.squares,
         )
 
 
-def _moments(
-    vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray[np.float64], classes: int
-) -> _Moments:
-    x = torch.from_numpy(vectors)
-    w = torch.from_numpy(weights.astype(np.float32))
-    of_class = functional.one_hot(torch.from_numpy(index), classes).float() * w[:, None]
-    return _Moments((x * w[:, None]).T @ x, of_class.T @ x, of_class.sum(0), float(w.square().sum()))
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """What is to be learnt.
+
+    :param values: class values, ascending.
+    :param background: place of the background among them; unknown voxels count as this as far as they look like it.
+    :param check: called between steps; raises to cancel.
+    """
+
+    examples: Examples
+    values: NDArray[np.int64]
+    background: int
+    check: Callable[[], None]
+
+    @cached_property
+    def index(self) -> NDArray[np.int64]:
+        """Place of every example's class among the values."""
+        known = np.where(self.examples.labelled, self.examples.values, self.values[self.background])
+        return np.searchsorted(self.values, known)
+
+    @cached_property
+    def unknown(self) -> NDArray[np.float32]:
+        """Vectors of unknown voxels."""
+        return self.examples.vectors[~self.examples.labelled]
+
+    def moments(self, rows: NDArray[np.bool_]) -> _Moments:
+        """Of labelled examples."""
+        return self._moments(self.examples.vectors[rows], self.index[rows], self.examples.weights[rows])
+
+    def _moments(self, vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray) -> _Moments:
+        return _Moments.of(vectors, np.eye(len(self.values))[index] * weights[:, None])
+
+    def fit(
+        self, method: str, painted: _Moments, rows: NDArray[np.bool_], start: LinearMaps | None = None
+    ) -> LinearMaps:
+        """Learn from some of the examples.
+
+        :param painted: moments of the labelled ones among them.
+        :param rows: the examples; all unknown ones are among them.
+        """
+        self.check()
+        maps = _discriminants(painted, PROTOTYPE_SHRINKAGE if method == "prototype" else None)
+        if method == "prototype":
+            return maps
+        share = UNKNOWN_SHARE * len(self.values)
+        as_background = _membership(maps(self.unknown), self.background, share)
+        if method == "ridge":
+            self.check()
+            nothing = np.full(len(self.unknown), self.background)
+            return _discriminants(painted + self._moments(self.unknown, nothing, as_background), None)
+        weights = self.examples.weights.copy()
+        weights[~self.examples.labelled] = as_background
+        vectors, index, weights = self.examples.vectors[rows], self.index[rows], weights[rows]
+        if method == "mlp":
+            return _perceptron(vectors, index, weights, len(self.values), self.check)
+        if start is None or start.out is not None or start.weight.shape != maps.weight.shape:
+            return _logistic(vectors, index, weights, maps, LOGISTIC_STEPS)
+        return _logistic(vectors, index, weights, start, LOGISTIC_WARM_STEPS)
+
+    def temperature(self, held: Sequence[tuple[LinearMaps, NDArray[np.bool_]]]) -> float:
+        """What logits are divided by so that probabilities of strokes that were left out are right on average.
+
+        :param held: what was learnt without some examples, and which these are.
+        """
+        x = np.concatenate([maps(self.examples.vectors[out]) for maps, out in held])
+        y = np.concatenate([self.index[out] for _, out in held])
+        w = np.concatenate([self.examples.weights[out] for _, out in held])
+        losses = [-(w * np.log(_softmax(x / t)[np.arange(len(y)), y] + 1e-9)).sum() for t in TEMPERATURES]
+        return float(TEMPERATURES[int(np.argmin(losses))])
+
+
+def _membership(logits: NDArray[np.float32], background: int, share: float) -> NDArray[np.float64]:
+    """How far unknown voxels count as background: in proportion to their probability, ``share`` in all."""
+    likely = _softmax(logits)[:, background] + 1e-6
+    return np.asarray(likely / max(float(likely.sum()), 1e-9) * share, np.float64)
 
 
 def _discriminants(moments: _Moments, shrinkage: float | None) -> LinearMaps:
     """Gaussian classes with equal priors and one covariance, shrunk towards a multiple of the identity.
 
     :param shrinkage: 0 to 1; ``None`` for the oracle approximation (Chen et al., IEEE TSP 2010), at least 0.1.
+    :raises HeadError: if the moments are not finite.
     """
-    total = moments.weights.clamp_min(1e-12)
+    total = np.maximum(moments.weights, np.float32(1e-12))
     means = moments.sums / total[:, None]
     covariance = (moments.products - means.T @ (means * total[:, None])) / total.sum()
-    size = len(covariance)
-    level = covariance.diagonal().mean().clamp_min(1e-8)
+    level = max(float(covariance.diagonal().mean()), 1e-8)
     if shrinkage is None:
         count = float(moments.weights.sum()) ** 2 / max(moments.squares, 1e-12) - len(means)
         shrinkage = max(LEAST_SHRINKAGE, _oracle_shrinkage(covariance, max(count, 1.0)))
-    covariance = (1 - shrinkage) * covariance + shrinkage * level * torch.eye(size)
-    weight = torch.linalg.solve(covariance, means.T)
-    bias = -0.5 * (means.T * weight).sum(0)
-    seen = (moments.weights > 0).numpy()
+    covariance *= np.float32(1 - shrinkage)
+    covariance.flat[:: len(covariance) + 1] += np.float32(shrinkage * level)
+    try:
+        weight = cho_solve(cho_factor(covariance, overwrite_a=True), means.T)
+    except (LinAlgError, ValueError) as error:
+        raise HeadError(NOT_FINITE) from error
     # A class without any voxel (a background that nobody painted in a scan of structures only) is never chosen.
-    return LinearMaps(weight.numpy(), np.where(seen, bias.numpy(), -1e4).astype(np.float32))
+    bias = np.where(moments.weights > 0, -0.5 * (means.T * weight).sum(axis=0), -1e4)
+    return LinearMaps(np.ascontiguousarray(weight), bias.astype(np.float32))
 
 
-def _oracle_shrinkage(covariance: Tensor, count: float) -> float:
+def _oracle_shrinkage(covariance: NDArray[np.float32], count: float) -> float:
     size = len(covariance)
-    squares, trace = float(covariance.square().sum()), float(covariance.diagonal().sum()) ** 2
+    squares, trace = float(np.vdot(covariance, covariance)), float(covariance.diagonal().sum()) ** 2
     below = (count + 1 - 2 / size) * (squares - trace / size)
     return min(1.0, ((1 - 2 / size) * squares + trace) / below) if below > 0 else 1.0
 
@@ -281,44 +363,6 @@ def _perceptron(
     return LinearMaps(
         weight.numpy(), (bias.detach() - mean @ weight).numpy(), second.detach().numpy(), out_bias.detach().numpy()
     )
-
-
-def _temperature(
-    examples: Examples, method: str, values: NDArray[np.int64], background: int, check: Callable[[], None]
-) -> float:
-    """What logits are divided by so that probabilities of strokes that were left out are right on average.
-
-    Every third stroke of a class is left out at a time; classes with a single stroke stay in.
-    """
-    method = "ridge" if method == "mlp" else method  # hidden layers are as sure of themselves, and slow
-    fold = np.full(len(examples.values), -1)
-    for value in np.unique(examples.values[examples.labelled]):
-        rows = examples.values == value
-        strokes = np.unique(examples.strokes[rows])
-        if len(strokes) > 1:
-            fold[rows] = np.searchsorted(strokes, examples.strokes[rows]) % FOLDS
-    logits, targets, weights = [], [], []
-    for n in range(FOLDS):
-        out = fold == n
-        if not out.any():
-            continue
-        rest = Examples(
-            examples.vectors[~out],
-            examples.values[~out],
-            examples.strokes[~out],
-            examples.weights[~out],
-            examples.has_intensity,
-            examples.scans,
-        )
-        maps = _fit(rest, method, values, background, None, check)
-        logits.append(maps(examples.vectors[out]))
-        targets.append(np.searchsorted(values, examples.values[out]))
-        weights.append(examples.weights[out])
-    if not logits:
-        return 1.0
-    x, y, w = np.concatenate(logits), np.concatenate(targets), np.concatenate(weights)
-    losses = [-(w * np.log(_softmax(x / t)[np.arange(len(y)), y] + 1e-9)).sum() for t in TEMPERATURES]
-    return float(TEMPERATURES[int(np.argmin(losses))])
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,6 +15,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from Vox2VecCore.grid import ModelGrid, hu_on_grid
+from Vox2VecCore.shapes import box
 from Vox2VecCore.volume import Volume
 
 SCALES_MM = (0.0, 3.0)
@@ -46,13 +47,13 @@ class IntensityMaps:
         return np.concatenate([_TABLE[rows[index]] for rows in self.rows], axis=1)
 
     def add(self, matrix: Tensor, start: Sequence[int], stop: Sequence[int], out: Tensor) -> None:
-        """Add a linear map (CHANNELS, K) of the features on a box of the grid to ``out`` (box, K)."""
+        """Add a linear map (CHANNELS, K) of the features on a box of the grid to ``out`` (K, box)."""
         count = len(BUMPS_HU)
-        box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
         for n, rows in enumerate(self.rows):
-            table = torch.from_numpy(_TABLE) @ matrix[n * count : (n + 1) * count]
-            index = torch.from_numpy(rows[box].astype(np.int32).reshape(-1))
-            out.view(-1, out.shape[-1]).add_(table.index_select(0, index))
+            table = matrix[n * count : (n + 1) * count].T @ torch.from_numpy(_TABLE.T)
+            for x, plane in enumerate(rows[box(start, stop)].astype(np.int32)):
+                added = table.index_select(1, torch.from_numpy(plane.reshape(-1)))
+                out[:, x].add_(added.view(len(table), *plane.shape))
 
 
 def intensity_maps(volume: Volume, grid: ModelGrid) -> IntensityMaps:

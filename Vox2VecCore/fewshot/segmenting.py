@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from threading import Lock
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from Vox2VecCore.fewshot.classes import UNLABELLED, HeadClass
 from Vox2VecCore.fewshot.examples import stroke_voxels
@@ -19,7 +19,7 @@ from Vox2VecCore.fewshot.walker import near_strokes, random_walk
 from Vox2VecCore.grid import ModelGrid, hu_on_grid
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
-from Vox2VecCore.shapes import triple
+from Vox2VecCore.shapes import ceil_divide, triple
 from Vox2VecCore.volume import Volume, apply_affine
 
 STAGE = "Following edges"
@@ -52,7 +52,7 @@ class Segmentation:
     def probability(self, value: int) -> Volume:
         """Probability 0 to 1 of a class on the CT's own grid, float32; outlines, parts and holes not yet seen to."""
         index = [each.value for each in self.classes].index(value)
-        fine = _enlarged(self._probabilities[..., index].astype(np.float32), self._factor, self._pyramid.grid.shape)
+        fine = _enlarged(self._probabilities[index].astype(np.float32), self._factor, self._pyramid.grid.shape)
         grid = self._pyramid.grid
         name = next(each.name for each in self.classes if each.value == value)
         return Volume(grid.to_source(fine), grid.source_affine, f"probability of {name}")
@@ -112,8 +112,8 @@ def segment(
         mm3 = abs(float(np.linalg.det(pyramid.grid.source_affine[:3, :3])))
         clean_parts(labels, painted, mm3, processing, progress.check)
     progress.step(STAGE, len(head.classes), len(head.classes))
-    best = np.sort(coarse, axis=-1)[..., -2:] if coarse.shape[-1] > 1 else coarse
-    doubt = (best[..., 0] / np.maximum(best[..., -1], 1e-6) * CERTAIN).astype(np.uint8)
+    best = np.partition(coarse, -2, axis=0)[-2:] if len(coarse) > 1 else coarse
+    doubt = (best[0] / np.maximum(best[-1], 1e-6) * CERTAIN).astype(np.uint8)
     uncertainty = _repeated(doubt, factor, pyramid.grid.shape) * pyramid.body
     return Segmentation(
         Volume(labels, pyramid.grid.source_affine, "labels"),
@@ -146,26 +146,15 @@ def _factor(pyramid: FeaturePyramid) -> int:
 def _pooled_probabilities(
     predictor: Predictor, pyramid: FeaturePyramid, classes: int, factor: int, progress: Progress
 ) -> NDArray[np.float32]:
-    """Probabilities (X, Y, Z, classes), the mean of ``factor`` voxels along every axis."""
-    shape = [-(-n // factor) for n in pyramid.grid.shape]
-    total = np.zeros((*shape, classes), np.float32)
-    counts = [np.minimum(factor, n - factor * np.arange(m)) for n, m in zip(pyramid.grid.shape, shape, strict=True)]
-
-    adding = Lock()  # neighbouring slabs, in threads of their own, may share the cells between them
+    """Probabilities (classes, X, Y, Z), the mean of ``factor`` voxels along every axis."""
+    pooled = np.empty((classes, *ceil_divide(pyramid.grid.shape, (factor,) * 3)), np.float32)
 
     def use(x: int, slab: Tensor) -> None:
-        found = slab.numpy()
-        for axis in (2, 1):
-            found = np.add.reduceat(found, np.arange(0, found.shape[axis], factor), axis=axis)
-        cells = np.arange(x, x + len(found)) // factor
-        starts = np.flatnonzero(np.diff(cells, prepend=-1))
-        found = np.add.reduceat(found, starts, axis=0)
-        with adding:
-            total[cells[starts]] += found
+        cells = pooled[:, x // factor : -(-(x + slab.shape[1]) // factor)]
+        cells[...] = _cell_means(slab, factor).numpy()
 
-    predictor.each_slab(use, progress)
-    total /= (counts[0][:, None, None] * counts[1][:, None] * counts[2])[..., None]
-    return total
+    predictor.each_slab(use, factor, progress)
+    return pooled
 
 
 def _walked(
@@ -177,7 +166,7 @@ def _walked(
     factor: int,
     progress: Progress,
 ) -> NDArray[np.float32]:
-    shape = prior.shape[:3]
+    shape = prior.shape[1:]
     seeds = np.full(shape, -1)
     voxels, values, _ = stroke_voxels(pyramid, strokes)
     of = {each.value: n for n, each in enumerate(head.classes)}
@@ -192,7 +181,7 @@ def _walked(
     inside = _pooled(pyramid.body.astype(np.float32), factor) > 0.3
     structures = [n for n, each in enumerate(head.classes) if not each.background]
     here = near_strokes(prior, seeds, structures, pyramid.grid.spacing_mm * factor)
-    return random_walk(here, features, seeds, inside, progress.check)
+    return random_walk(here, features, seeds, inside, progress)
 
 
 def _outlined(
@@ -218,12 +207,12 @@ def _outlined(
     background = head.background
     for n, each in enumerate(head.classes):
         progress.step(STAGE, n, len(head.classes))
-        expected = coarse[..., n] > LEAST_PROBABLE
+        expected = coarse[n] > LEAST_PROBABLE
         if n == background or not expected.any():
             continue
         cells, voxels, part, box = _boxes(expected, factor, grid)
-        near = coarse[cells]
-        ahead = near[..., n] if background is None else near[..., n] - near[..., background]
+        near = coarse[(slice(None), *cells)]
+        ahead = near[n] if background is None else near[n] - near[background]
         ahead = _enlarged(ahead, factor, part.shape)
         if volume is None or hu is None:
             score = part.to_source(ahead)
@@ -280,15 +269,15 @@ def _shift(voxels: NDArray) -> NDArray[np.float64]:
     return matrix
 
 
-def _pooled(values: NDArray, factor: int) -> NDArray[np.float32]:
+def _cell_means(values: Tensor, factor: int) -> Tensor:
+    """Means (N, X', Y', Z') over cells of ``factor`` voxels along every axis of (N, X, Y, Z), fewer in the last."""
     if factor == 1:
         return values
-    for axis, size in enumerate(values.shape):
-        starts = np.arange(0, size, factor)
-        sums = np.add.reduceat(values, starts, axis=axis)
-        counts = np.minimum(factor, size - starts)
-        values = sums / counts.reshape([-1 if a == axis else 1 for a in range(3)])
-    return values.astype(np.float32)
+    return functional.avg_pool3d(values[None], factor, ceil_mode=True, count_include_pad=False)[0]
+
+
+def _pooled(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    return _cell_means(torch.from_numpy(values)[None], factor)[0].numpy()
 
 
 def _enlarged(values: NDArray[np.float32], factor: int, shape: Sequence[int]) -> NDArray[np.float32]:
@@ -296,7 +285,7 @@ def _enlarged(values: NDArray[np.float32], factor: int, shape: Sequence[int]) ->
     if factor == 1:
         return np.asarray(values, np.float32)
     x = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None]
-    fine = torch.nn.functional.interpolate(x, scale_factor=float(factor), mode="trilinear")[0, 0]
+    fine = functional.interpolate(x, scale_factor=float(factor), mode="trilinear")[0, 0]
     return fine[: shape[0], : shape[1], : shape[2]].numpy()
 
 

@@ -7,13 +7,17 @@ with strokes stay what they were painted. One sparse system a class, by conjugat
 Before it, a structure becomes less likely away from its strokes: what looks like the spleen in the leg is not.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, cg
 
+from Vox2VecCore.progress import Progress
+from Vox2VecCore.separable import in_threads
+
+STAGE = "Spreading strokes"
 PRIOR = 0.001
 """Weight of a cell's own prior against that of a neighbour exactly like it."""
 CONTRAST = 10.0
@@ -35,11 +39,11 @@ def near_strokes(
 ) -> NDArray[np.float32]:
     """Probabilities that fall off outside the ellipsoid which a structure's strokes span.
 
-    :param prior: (X, Y, Z, K) probabilities.
+    :param prior: (K, X, Y, Z) probabilities.
     :param seeds: (X, Y, Z) class of painted cells, -1 elsewhere.
     :param structures: classes that have a place; the others, and those without strokes, are as likely everywhere.
     :param spacing_mm: (3,) of the cells.
-    :return: (X, Y, Z, K).
+    :return: (K, X, Y, Z).
     """
     result = prior.copy()
     axes = [(np.arange(n) * mm).astype(np.float32) for n, mm in zip(seeds.shape, spacing_mm, strict=True)]
@@ -47,10 +51,14 @@ def near_strokes(
         painted = np.argwhere(seeds == k) * spacing_mm
         if len(painted):
             spread = np.cov(painted.T, bias=True) + REACH_MM**2 * np.eye(3)
-            away = np.meshgrid(*(a - m for a, m in zip(axes, painted.mean(axis=0), strict=True)), indexing="ij")
-            squared = np.einsum("i...,ij,j...->...", away, np.linalg.inv(spread).astype(np.float32), away)
-            result[..., k] *= np.exp(-np.clip((squared - BALL) / 2, 0, FARTHEST))
-    return result / np.maximum(result.sum(axis=-1, keepdims=True), 1e-9)
+            shape = np.linalg.inv(spread).astype(np.float32)
+            x, y, z = np.meshgrid(
+                *(a - m for a, m in zip(axes, painted.mean(axis=0), strict=True)), indexing="ij", sparse=True
+            )
+            squared = shape[0, 0] * x * x + shape[1, 1] * y * y + shape[2, 2] * z * z
+            squared = squared + 2 * (shape[0, 1] * x * y + shape[0, 2] * x * z + shape[1, 2] * y * z)
+            result[k] *= np.exp(-np.clip((squared - BALL) / 2, 0, FARTHEST))
+    return result / np.maximum(result.sum(axis=0), 1e-9)
 
 
 def random_walk(
@@ -58,20 +66,20 @@ def random_walk(
     features: NDArray[np.float32],
     seeds: NDArray[np.int64],
     inside: NDArray[np.bool_],
-    check: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
     *,
     prior_weight: float = PRIOR,
     contrast: float = CONTRAST,
 ) -> NDArray[np.float32]:
     """Probabilities after the walk.
 
-    :param prior: (X, Y, Z, K) probabilities.
+    :param prior: (K, X, Y, Z) probabilities.
     :param features: (X, Y, Z, F) that are alike within a structure; their differences are taken in units of the mean
         difference between neighbours.
     :param seeds: (X, Y, Z) class of painted cells, -1 elsewhere.
     :param inside: (X, Y, Z) cells to walk in; others keep their prior.
-    :param check: called between classes; raises to cancel.
-    :return: (X, Y, Z, K).
+    :return: (K, X, Y, Z).
+    :raises Cancelled: between classes, when ``progress`` says so.
     """
     shape = inside.shape
     number = np.full(shape, -1)
@@ -85,24 +93,22 @@ def random_walk(
     degree = np.bincount(first, weight, count) + np.bincount(second, weight, count) + prior_weight
     walk = sparse.coo_matrix((np.r_[weight, weight], (np.r_[first, second], np.r_[second, first])), (count, count))
     walk = walk.tocsr().astype(np.float32)
-    own = prior[inside]
-    result = own.copy()
+    own = prior[:, inside]
     scale = degree[free].astype(np.float32)
     links = walk[free]
     between = links[:, free]
     system = LinearOperator((len(scale),) * 2, matvec=lambda x: scale * x - between @ x, dtype=np.float32)
     inverse = LinearOperator((len(scale),) * 2, matvec=lambda x: x / scale, dtype=np.float32)
-    for k in range(own.shape[1]):
-        check()
-        fixed = (painted == k).astype(np.float32)
-        right = prior_weight * own[free, k] + links @ np.where(free, 0, fixed).astype(np.float32)
-        found, _ = cg(system, right.astype(np.float32), own[free, k], rtol=TOLERANCE, maxiter=STEPS, M=inverse)
-        result[free, k] = found
-        result[~free, k] = fixed[~free]
-    result = np.clip(result, 0, None)
-    result /= np.maximum(result.sum(axis=1, keepdims=True), 1e-9)
+
+    def walked(k: int) -> NDArray[np.float32]:
+        result = (painted == k).astype(np.float32)
+        right = prior_weight * own[k, free] + links @ result
+        result[free], _ = cg(system, right.astype(np.float32), own[k, free], rtol=TOLERANCE, maxiter=STEPS, M=inverse)
+        return result
+
+    result = np.clip(in_threads(walked, range(len(own)), STAGE, progress), 0, None)
     out = prior.copy()
-    out[inside] = result
+    out[:, inside] = result / np.maximum(result.sum(axis=0), 1e-9)
     return out
 
 
