@@ -104,5 +104,6 @@ def tab(opened: Tab, chest: Path) -> Iterator[Tab]:
     before = opened.get("vtkErrors")
     opened.fresh(chest)
     yield opened
+    opened.rest()
     assert opened.complaints == []
     assert opened.get("vtkErrors") == before, "VTK has complained; the viewer's log says what about"

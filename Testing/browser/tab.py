@@ -48,6 +48,21 @@ AT_REST = """async ([patience, names]) => {
     }
     return pending;
 }"""
+NOTE_MESSAGES = """(() => {
+    let noted = null;
+    const note = (message, warning) => {
+        const now = [message && message.text, warning];
+        if (String(now) === noted) return;
+        noted = String(now);
+        now.filter(Boolean).forEach(window.noteMessage);
+    };
+    const begin = setInterval(() => {
+        if (!window.trame || !window.trame.state) return;
+        clearInterval(begin);
+        window.trame.state.watch(["message", "warning"], note);
+    }, 5);
+})();"""
+"""What the viewer says on the page is noted there and then: the next thing that it says would replace it."""
 TOLD = (
     *("owner", "scan", "embedded", "progress", "busy", "tool"),
     *("active", "strokesStatus", "points", "message", "layout"),
@@ -58,7 +73,7 @@ TOLD = (
 class Tab:
     """A tab of the browser at the viewer.
 
-    :ivar complaints: errors of the console and requests to anywhere else.
+    :ivar complaints: errors of the console, requests to anywhere else, and sentences on the page that no test waited for.
     """
 
     def __init__(self, page: Any, url: str) -> None:
@@ -71,6 +86,8 @@ class Tab:
         page.on("pageerror", lambda e: self.complaints.append(str(e)))
         page.on("request", lambda r: None if r.url.startswith(allowed) else self.complaints.append(r.url))
         page.on("websocket", lambda w: None if w.url.startswith(allowed) else self.complaints.append(w.url))
+        page.expose_function("noteMessage", lambda text: self.complaints.append(text))
+        page.add_init_script(NOTE_MESSAGES)
         page.goto(url)
         page.wait_for_selector(".v2v", timeout=PATIENCE_MS)
         self._settings = {name: self.get(name) for name in SETTINGS}
@@ -89,6 +106,13 @@ class Tab:
             )
         except NotInTime as error:
             raise AssertionError(f"not in time: {condition}; the page shows {self._told()}") from error
+
+    def message(self, part: str) -> str:
+        """Wait until the viewer says a sentence that a test expects, as part of it; returns the whole."""
+        shown = self.page.locator("#message").filter(has_text=part)
+        shown.wait_for(timeout=PATIENCE_MS)
+        self.complaints[:] = [each for each in self.complaints if part not in each]
+        return str(shown.locator("span").inner_text())
 
     def _told(self) -> dict[str, Any]:
         return {name: self.get(name) for name in (*TOLD, *SETTINGS)} | {"complaints": self.complaints}

@@ -125,8 +125,7 @@ def test_what_is_learnt_is_shown_saved_and_used_again(
     tab.until("get('results').length === 1")
 
     tab.page.locator("#open-head").set_input_files(chest)
-    tab.page.wait_for_selector("#message")
-    assert "head" in tab.page.locator("#message").inner_text()
+    assert tab.message("head").startswith("chest.nii.gz: ")
     tab.page.get_by_role("button", name="Forget the head").click()
     tab.until("!get('head')")
 

@@ -1,5 +1,7 @@
 """Files on their way between the browser and the server: kept in one temporary folder, gone when the server ends."""
 
+import os
+import re
 import shutil
 import tempfile
 import zipfile
@@ -89,6 +91,11 @@ class Transfers:
         name = path.parent.name
         self._offers[name] = path
         return f"download/{name}/{path.name}"
+
+    def asTheUserKnows(self, text: str) -> str:
+        """A sentence about uploaded files without the temporary folder in which only we know them."""
+        folder = re.escape(self._folder.name + os.sep) + r"[^/\\\s]+?"
+        return re.sub(folder + "(?=: )", "The uploaded files", re.sub(folder + re.escape(os.sep), "", text))
 
     def routes(self) -> list[web.RouteDef]:
         """What the server answers to."""

@@ -42,7 +42,7 @@ class Viewer:
         self.session.hover.withShift = False
         self.viewports = Viewports(self.application, server, self._onClick, self._onDragWindow)
         self.transfers = Transfers(self._onUploaded)
-        self.opening = Opening(self.scene, self._onOpened, self.page.say, self._onReading)
+        self.opening = Opening(self.scene, self._onOpened, self._onFailed, self._onReading)
         self.tabs = Tabs(self.page)
         self.readout = Readout(self.page, self.session, self.viewports)
         self.explore = Explore(self.page, self.session, self.viewports)
@@ -99,7 +99,7 @@ class Viewer:
             help=False,
         )
         self.viewports.showCrosshair(True)
-        session.failed.connect(page.say)
+        session.failed.connect(self._onFailed)
         session.warned.connect(lambda text: page.show(warning=text))
         session.embedded.connect(self._onEmbedded)
         session.deviceDescribed.connect(lambda text, _gpu: page.show(device=text))
@@ -119,6 +119,9 @@ class Viewer:
         page.command("dismissWarning", lambda: page.show(warning=""))
         page.follow("model", self._onModel)
         page.follow("crosshair", lambda shown: self._showCrosshair(shown, page.state.layout))
+
+    def _onFailed(self, text: str) -> None:
+        self.page.say(self.transfers.asTheUserKnows(text))
 
     # What goes on by itself
 
