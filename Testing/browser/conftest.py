@@ -41,10 +41,9 @@ def chest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def lungs() -> np.ndarray:
-    """The lungs in the slab."""
-    labels = nibabel.load(DEMO_CT.with_name("demo_ct_labels.nii.gz")).slicer[SLAB]
-    return np.isin(np.asarray(labels.dataobj), range(10, 15))
+def labels() -> np.ndarray:
+    """The organs in the slab."""
+    return np.asarray(nibabel.load(DEMO_CT.with_name("demo_ct_labels.nii.gz")).slicer[SLAB].dataobj)
 
 
 @pytest.fixture(scope="session")

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from Testing.browser.tab import Tab
 
 BALANCE, THRESHOLD = 0.65, 96.5
-BACKGROUND_STROKES = (((-17, 13), (-72, 13)), ((50, -105), (-75, -105)))
-"""Through heart and back: points on the way, RAS mm (right, anterior) in the axial slice in the middle."""
-LUNG_STROKES = (((50, 55), (85, -10), (50, -70)), ((-112, 20), (-110, -30), (-60, -75)))
+BACKGROUND_STROKE = ((-60, 20), (-20, 10), (-5, -50), (0, -85), (50, -105))
+"""From the heart over the spine into the back: places in the middle axial slice, RAS mm (right, anterior)."""
+LUNG_STROKE = ((50, 55), (85, -10), (50, -70))
+"""In the right lung."""
+OTHER_LUNG_STROKE = ((-112, 20), (-110, -30), (-60, -75))
 
 
 @dataclass
@@ -118,18 +120,17 @@ class Mouse:
 
     @staticmethod
     def stroke(tab: Tab) -> None:
-        """Paint heart and back as background and both lungs as a structure, and wait for what is learnt from it."""
+        """One stroke of background, one in the right lung; waits for what is learnt from them."""
         tab.page.locator("#tab-segment").click()
         tab.page.locator("#tool-paint").click()
         tab.until("get('tool') === 'paint' && get('structures').length === 2")
         tab.page.locator("#brush").fill("7")
-        for row, strokes in enumerate((BACKGROUND_STROKES, LUNG_STROKES)):
+        for row, stroke in enumerate((BACKGROUND_STROKE, LUNG_STROKE)):
             tab.choose(row)
-            for stroke in strokes:
-                before = tab.get("previews")
-                tab.drag("Red", *tab.shares("Red", stroke))
-                tab.until(f"get('structures')[{row}].painted && ({row} === 0 || get('previews') > {before})")
-                tab.rest()
+            before = tab.get("previews")
+            tab.drag("Red", *tab.shares("Red", stroke))
+            tab.until(f"get('structures')[{row}].painted && ({row} === 0 || get('previews') > {before})")
+            tab.rest()
 
     def _voxels(self) -> NDArray[np.uint8]:
         return np.asarray(nibabel.load(self._tab.download("#save-nifti", self._folder)).dataobj)

@@ -73,7 +73,7 @@ TOLD = (
 class Tab:
     """A tab of the browser at the viewer.
 
-    :ivar complaints: errors of the console, requests to anywhere else, and sentences on the page that no test waited for.
+    :ivar complaints: errors of the console, requests to anywhere else, sentences on the page that no test waited for.
     """
 
     def __init__(self, page: Any, url: str) -> None:

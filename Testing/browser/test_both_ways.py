@@ -12,7 +12,10 @@ from Testing.browser.scenario import Hand, Mouse, play
 from Testing.browser.tab import Tab
 from Testing.conftest import REPOSITORY
 
-LUNG_DICE = 0.7
+RIGHT_LUNG = (12, 13, 14)
+"""Its lobes, as the labels number them."""
+DICE = 0.85
+"""Of one stroke in the right lung and one elsewhere; measured: 0.94."""
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:
@@ -21,13 +24,13 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def test_the_browser_and_the_session_agree_to_the_voxel(
-    tab: Tab, chest: Path, shifted: Path, lungs: np.ndarray, cache: Path, tmp_path: Path
+    tab: Tab, chest: Path, shifted: Path, labels: np.ndarray, cache: Path, tmp_path: Path
 ) -> None:
     hand = Hand()
     seen = play(Mouse(tab, hand, tmp_path), chest, shifted)
     tab.shot("strokes-applied")
     assert seen.alike.sum() > 500
-    assert dice(seen.structures, lungs) > LUNG_DICE, "from one stroke in each lung and two elsewhere"
+    assert dice(seen.structures, np.isin(labels, RIGHT_LUNG)) > DICE
 
     # Slicer's singletons of a session and those of other tests do not go together: a process of its own.
     handed = tmp_path / "handed.npz"

@@ -7,11 +7,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from Testing.browser.scenario import LUNG_STROKES, Mouse
+from Testing.browser.scenario import OTHER_LUNG_STROKE, Mouse
 from Testing.browser.tab import Tab
-from Testing.browser.test_both_ways import LUNG_DICE, dice
+from Testing.browser.test_both_ways import dice
 from Testing.browser.test_exploring import VERTEBRA
 
+LUNGS = range(10, 15)
+PAINTED, WITH_THE_HEAD = 0.85, 0.65
+"""Dice of both lungs with one stroke in each and one elsewhere, and with their head alone; measured: 0.94 and 0.77."""
 YELLOW, BLUE = "#f0e000", "#2060ff"
 
 
@@ -80,12 +83,12 @@ def test_strokes_of_several_classes_are_painted_erased_and_undone(tab: Tab) -> N
 
 
 def test_what_is_learnt_is_shown_saved_and_used_again(
-    tab: Tab, chest: Path, shifted: Path, lungs: np.ndarray, tmp_path: Path
+    tab: Tab, chest: Path, shifted: Path, labels: np.ndarray, tmp_path: Path
 ) -> None:
     Mouse.stroke(tab)
     assert parseMl(tab.get("structures")[1]["ml"]) > 100
     before = tab.get("previews")
-    tab.drag("Red", *tab.shares("Red", LUNG_STROKES[1]))
+    tab.drag("Red", *tab.shares("Red", OTHER_LUNG_STROKE))
     tab.until(f"get('previews') > {before}")
     tab.rest()
 
@@ -95,9 +98,9 @@ def test_what_is_learnt_is_shown_saved_and_used_again(
     tab.shot("uncertainty")
     tab.page.keyboard.press("u")
     places = tab.get("slices")
-    tab.page.locator("#where-next").click()
+    tab.page.keyboard.press("n")
     tab.until(f"['Red', 'Green', 'Yellow'].some(v => get('slices')[v].place !== {placesOf(places)}[v])")
-    tab.page.locator("#surface").check()
+    tab.page.keyboard.press("s")
     tab.until_pixels("ThreeD", np.zeros_like(tab.pixels("ThreeD")), count=1000)
     tab.shot("surface")
 
@@ -107,8 +110,9 @@ def test_what_is_learnt_is_shown_saved_and_used_again(
     segmentation = tab.download("#save-nrrd", tmp_path).read_bytes()
     assert segmentation.startswith(b"NRRD")
     assert b"Segment0_Name:=Structure 1" in segmentation
-    labels = nibabel.load(tab.download("#save-nifti", tmp_path))
-    assert dice(np.asarray(labels.dataobj) == 1, lungs) > LUNG_DICE
+    lungs = np.isin(labels, LUNGS)
+    found = nibabel.load(tab.download("#save-nifti", tmp_path))
+    assert dice(np.asarray(found.dataobj) == 1, lungs) > PAINTED
     with zipfile.ZipFile(tab.download("#save-scene", tmp_path)) as scene:
         assert {".mrml", ".nrrd"} <= {Path(name).suffix for name in scene.namelist()}
 
@@ -116,9 +120,9 @@ def test_what_is_learnt_is_shown_saved_and_used_again(
     tab.page.locator("#tab-segment").click()
     tab.page.locator("#open-head").set_input_files(head)
     tab.until("get('results').length === 1 && get('results')[0].name === 'Structure 1'")
-    labels = nibabel.load(tab.download("#save-nifti", tmp_path))
-    np.testing.assert_allclose(labels.affine, nibabel.load(shifted).affine, atol=1e-4)
-    assert dice(np.asarray(labels.dataobj) == 1, lungs) > LUNG_DICE, "the same patient, elsewhere in the scanner"
+    found = nibabel.load(tab.download("#save-nifti", tmp_path))
+    np.testing.assert_allclose(found.affine, nibabel.load(shifted).affine, atol=1e-4)
+    assert dice(np.asarray(found.dataobj) == 1, lungs) > WITH_THE_HEAD, "the same patient, elsewhere in the scanner"
     tab.shot("head-applied")
     tab.page.locator("#apply-head").click()
     tab.rest()

@@ -11,11 +11,12 @@ import pytest
 
 from Testing.browser.tab import PATIENCE_MS, WINDOW, Tab
 from Testing.browser.viewer_process import ViewerProcess
+from Testing.support.models import random_model
 
 
-def status(viewer: ViewerProcess, path: str = "/index.html", **headers: str) -> int:
+def status(viewer: ViewerProcess, path: str = "/index.html", address: str = "127.0.0.1", **headers: str) -> int:
     """Answer to a request with certain headers."""
-    connection = http.client.HTTPConnection("127.0.0.1", viewer.port, timeout=10)
+    connection = http.client.HTTPConnection(address, viewer.port, timeout=10)
     connection.request("GET", path, headers=headers)
     return connection.getresponse().status
 
@@ -43,18 +44,21 @@ def test_a_second_tab_is_told(chromium: Any, viewer: ViewerProcess, tab: Tab) ->
 
 
 def test_a_server_that_dies_comes_back(chromium: Any, cache: Path, chest: Path, shifted: Path, tmp_path: Path) -> None:
-    """The first one asks for a token and opens scans by path; the second is started with both scans."""
-    viewer = ViewerProcess(cache, tmp_path / "first.log", "--port", quietPort(), "--token")
-    assert "?token=" in viewer.url
-    assert status(viewer) == 403
+    """The first one listens to others, too, and opens a scan by path; the second is started with both scans."""
+    model = random_model(tmp_path, statistics=True).directory
+    options = ("--host", "0.0.0.0", "--port", quietPort(), "--no-browser", "--model", model)
+    viewer = ViewerProcess(cache, tmp_path / "first.log", *options)
     context = chromium.new_context(viewport=WINDOW)
+    reached_from_elsewhere(context, viewer)
     found = Tab(context.new_page(), viewer.url)
     found.page.wait_for_selector(".welcome")
     found.shot("welcome")
-    assert found.complaints == []
+    assert not viewer.opened.exists(), "--no-browser"
     found.page.locator("[name=path]").fill(str(chest))
     found.page.keyboard.press("Enter")
     found.until("get('scan') && get('scan').name === 'chest' && get('embedded')")
+    assert found.page.locator("#model").input_value() == str(model)
+    assert found.complaints == []
     viewer.kill()
     found.page.wait_for_selector("#gone.shown")
     found.shot("gone")
@@ -64,8 +68,36 @@ def test_a_server_that_dies_comes_back(chromium: Any, cache: Path, chest: Path, 
     found.page.wait_for_selector(".v2v", timeout=PATIENCE_MS)
     found.until("get('layout') === 'rows' && get('embedded') && get('followUpEmbedded')")
     context.close()
+    assert again.opened.read_text().split() == [again.url], "without --no-browser the page opens by itself"
     assert again.stop() == 0
     assert again.errors() == ""
+
+
+def reached_from_elsewhere(context: Any, viewer: ViewerProcess) -> None:
+    """By another address of this computer, as from another one: without the token nothing, with it the page."""
+    address = own_address()
+    token = viewer.url.split("?token=")[1]
+    assert status(viewer) == status(viewer, address=address) == 403
+    elsewhere = f"http://{address}:{viewer.port}/"
+    page = context.new_page()
+    for wrong in ("", "?token=wrong", f"?token={token[:-1]}"):
+        assert page.goto(elsewhere + wrong).status == 403
+        assert "holds the token" in page.content()
+        assert status(viewer, "/ws" + wrong, address, Upgrade="websocket", Connection="Upgrade") == 403
+    page.close()
+    reached = Tab(context.new_page(), f"{elsewhere}?token={token}")
+    reached.page.wait_for_selector(".welcome")
+    assert token not in reached.page.url
+    assert reached.complaints == []
+    reached.page.close()
+
+
+def own_address() -> str:
+    """An address of this computer that others know; no packet is sent to find it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+    return "127.0.0.2"  # no network at all
 
 
 def quietPort() -> int:

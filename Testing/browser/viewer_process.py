@@ -20,15 +20,20 @@ class ViewerProcess:
 
     :param arguments: of ``vox2vec view``.
     :param cache: folder of its embeddings.
+    :ivar opened: file of the addresses that it has opened in what it takes for the user's browser.
     """
 
     def __init__(self, cache: Path, log: Path, *arguments: object) -> None:
         self.log = log
-        environment = {**os.environ, "VOX2VEC_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
+        self.opened = log.with_suffix(".opened")
+        browser = log.with_suffix(".browser")
+        browser.write_text(f'#!/bin/sh\necho "$1" >> "{self.opened}"\n')
+        browser.chmod(0o755)
+        environment = {**os.environ, "VOX2VEC_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1", "BROWSER": str(browser)}
         environment.pop("DISPLAY", None)
         paths = [OFFLINE, REPOSITORY, REPOSITORY / "Vox2VecSlicer"]
         environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
-        command = [sys.executable, "-m", "Vox2VecCore.cli", "view", "--no-browser", *map(str, arguments)]
+        command = [sys.executable, "-m", "Vox2VecCore.cli", "view", *map(str, arguments)]
         with log.open("w") as out:
             self.process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=out, stderr=out)
         self.url = self._wait()

@@ -73,6 +73,10 @@ class SliceWindow:
         interactor.AddObserver(vtkCommand.LeftButtonPressEvent, self._onPress, 2.0)
         interactor.AddObserver(vtkCommand.MouseMoveEvent, self._onMove, 2.0)
         interactor.AddObserver(vtkCommand.LeftButtonReleaseEvent, self._onRelease, 2.0)
+        interactor.AddObserver(vtkCommand.WindowResizeEvent, self._beforeResize, 2.0)
+        interactor.AddObserver(vtkCommand.WindowResizeEvent, self._afterResize, -1.0)
+        self._fitted: tuple[float, ...] = ()
+        self._wasFitted = False
         view.render_window().SetMultiSamples(0)
         self._drawn: tuple[int, int] | None = None
 
@@ -87,6 +91,23 @@ class SliceWindow:
         if stamp != self._drawn:
             self._drawn = stamp
             self.view.schedule_render()
+
+    def fit(self) -> None:
+        """The whole scan in the view; it stays so when the view gets another size, until it is panned or zoomed."""
+        self.view.fit_view_to_content()
+        self._fitted = self._section()
+
+    def _section(self) -> tuple[float, ...]:
+        return (*self.node.GetFieldOfView()[:2], *self.node.GetXYZOrigin()[:2])
+
+    def _beforeResize(self, _caller: Any, _event: str) -> None:
+        self._wasFitted = bool(self._fitted) and np.allclose(self._section(), self._fitted)
+
+    def _afterResize(self, _caller: Any, _event: str) -> None:
+        if self._wasFitted:
+            offset = self.view.get_slice_value()
+            self.fit()
+            self.view.set_slice_value(offset)
 
     @property
     def isHeld(self) -> bool:
@@ -224,17 +245,21 @@ class Viewports:
                 return
             self._add(TARGET_VIEWS)
         for name in TARGET_VIEWS if target else SOURCE_VIEWS:
-            view = self.slices[name].view
-            view.set_background_volume_id(volumeNode.GetID() if volumeNode is not None else None)
+            window = self.slices[name]
+            window.view.set_background_volume_id(volumeNode.GetID() if volumeNode is not None else None)
             if volumeNode is not None:
-                view._reset_node_view_properties()  # the scan's own axes
-                view.fit_view_to_content()
+                window.view._reset_node_view_properties()  # the scan's own axes
+                window.fit()
+        if not target and volumeNode is not None:
+            bounds = np.zeros(6)
+            volumeNode.GetRASBounds(bounds)
+            self.crosshair.SetCrosshairRAS(*bounds.reshape(3, 2).mean(axis=1))
 
     def fit(self) -> None:
         """The whole scans in their views."""
         for window in self.slices.values():
             if window.view.get_background_volume_id():
-                window.view.fit_view_to_content()
+                window.fit()
         self.threeD.fit_view_to_content()
 
     def jump(self, world: Any, names: Any, besides: str | None = None) -> None:
