@@ -13,6 +13,7 @@ from Vox2VecCore.fewshot.classes import HeadClass
 from Vox2VecCore.fewshot.examples import Examples, connected, examples_from
 from Vox2VecCore.fewshot.fitting import choose
 from Vox2VecCore.fewshot.head import Head
+from Vox2VecCore.fewshot.intensity import intensity_maps
 from Vox2VecCore.fewshot.next_stroke import where_to_paint_next
 from Vox2VecCore.fewshot.postprocessing import NO_PROCESSING, PostProcessing, clean_parts
 from Vox2VecCore.fewshot.predicting import Predictor
@@ -100,6 +101,11 @@ def test_prediction_by_levels_is_that_of_the_whole_vector(pyramid, method):
     values = np.array([0, 2, 5])
     np.testing.assert_array_equal(predictor.whole().labels, values[plain.argmax(0)])
     np.testing.assert_array_equal(predictor.on_slice(1, 9), values[plain[:, :, 9].argmax(0)])
+    some = np.argwhere(np.ones(SHAPE, bool))[::7]
+    np.testing.assert_array_equal(predictor.at_voxels(some), values[plain.argmax(0)][tuple(some.T)])
+    with_ct = Predictor(train_head([(pyramid, strokes())], volumes=[ct()]), pyramid, intensity_maps(ct(), pyramid.grid))
+    plane = some[some[:, 1] == 9]
+    np.testing.assert_array_equal(with_ct.at_voxels(plane), with_ct.on_slice(1, 9)[plane[:, 0], plane[:, 2]])
 
 
 def test_a_head_comes_back_from_its_file_and_predicts_the_same(pyramid, tmp_path: Path):

@@ -1,6 +1,7 @@
 """The simplest head there is, for tests of what stands around heads: every voxel gets the class that is nearest."""
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class NearestClass:
 
     def learn(
         self, example: Example, structures: Sequence[Structure], method: str, base: object, progress: Progress
-    ) -> tuple[Means, Prediction]:
+    ) -> Means:
         assert example.strokes is not None
         progress.step("Learning", 0, 1)
         strokes, grid = example.strokes, example.pyramid.grid
@@ -48,16 +49,24 @@ class NearestClass:
         head = Means(kinds, means, counts, list(structures), example.pyramid.model_hash)
         self.learnt += 1
         assert grid.source_shape == strokes.shape
-        return head, self.predict(head, example, progress)
+        return head
+
+    def onPlane(self, head: Means, example: Example, axis: int, index: int) -> NDArray[np.uint8]:
+        shape = [1 if n == axis else size for n, size in enumerate(example.pyramid.grid.shape)]
+        voxels = np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), axis=1)
+        voxels[:, axis] = index
+        return self.atVoxels(head, example, voxels).reshape(shape).squeeze(axis)
+
+    def atVoxels(self, head: Means, example: Example, voxels: NDArray[np.int64]) -> NDArray[np.uint8]:
+        nearest = np.array(head.labels)[self._likeness(head, example.pyramid, voxels).argmax(axis=1)]
+        return np.where(nearest == BACKGROUND, 0, nearest).astype(np.uint8)
 
     def predict(self, head: Means, example: Example, progress: Progress) -> Prediction:
         pyramid = example.pyramid
         self.check(head, pyramid)
         voxels = np.stack(np.meshgrid(*map(np.arange, pyramid.grid.shape), indexing="ij"), axis=-1).reshape(-1, 3)
-        vectors = np.concatenate([level.unit_vectors(voxels) for level in pyramid.levels], axis=1)
-        likeness = vectors @ head.vectors.T
-        nearest = np.array(head.labels)[likeness.argmax(axis=1)].reshape(pyramid.grid.shape)
-        nearest = np.where(nearest == BACKGROUND, 0, nearest).astype(np.uint8)
+        likeness = self._likeness(head, pyramid, voxels)
+        nearest = self.atVoxels(head, example, voxels).reshape(pyramid.grid.shape)
         labels = pyramid.grid.to_source(nearest, nearest=True)
         if example.strokes is not None:
             strokes = example.strokes.array
@@ -66,6 +75,10 @@ class NearestClass:
         doubt = 100 * np.exp(-5 * (ordered[:, -1] - ordered[:, -2])).reshape(pyramid.grid.shape).astype(np.float32)
         point = tuple(pyramid.grid.to_ras([np.unravel_index(doubt.argmax(), doubt.shape)])[0])
         return Prediction(Volume(labels, pyramid.grid.source_affine, "labels"), doubt, point)
+
+    @staticmethod
+    def _likeness(head: Means, pyramid: FeaturePyramid, voxels: NDArray[np.int64]) -> NDArray[np.float32]:
+        return np.concatenate([level.unit_vectors(voxels) for level in pyramid.levels], axis=1) @ head.vectors.T
 
     def forget(self) -> None:
         pass
@@ -90,3 +103,19 @@ class NearestClass:
         values = json.loads(path.read_text())
         structures = [Structure(**(each | {"color": tuple(each["color"])})) for each in values.pop("structures")]
         return Means(vectors=np.array(values.pop("vectors"), np.float32), structures=structures, **values)
+
+
+class HeldBack(NearestClass):
+    """Says nothing about a whole scan until it is let go.
+
+    :ivar gate: set it to let whole scans go.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = threading.Event()
+
+    def predict(self, head: Means, example: Example, progress: Progress) -> Prediction:
+        while not self.gate.wait(0.002):
+            progress.check()
+        return super().predict(head, example, progress)

@@ -20,7 +20,7 @@ from Vox2VecCore.fewshot.head import Head
 from Vox2VecCore.fewshot.intensity import CHANNELS, IntensityMaps
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
-from Vox2VecCore.separable import in_one_thread, map_box, map_grid
+from Vox2VecCore.separable import in_one_thread, map_box, map_grid, map_voxels
 from Vox2VecCore.shapes import Triple, box
 from Vox2VecCore.similarity import slice_box
 from Vox2VecCore.volume import Volume
@@ -69,6 +69,17 @@ class Predictor:
         :raises HeadError: if one is not a number.
         """
         return self._probabilities(map_box(self._pyramid, self._matrices, start, stop), start, stop)
+
+    def at_voxels(self, voxels: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Class values (n,) at single voxels (n, 3) of the grid, as of oblique planes; 0 is background."""
+        maps = self._head.maps
+        logits = in_one_thread(map_voxels, self._pyramid, self._matrices, voxels).numpy() + maps.bias
+        if self._intensity is not None:
+            logits += self._intensity.at(voxels) @ maps.weight[-CHANNELS:]
+        if maps.out is not None and maps.out_bias is not None:
+            logits = np.maximum(logits, 0) @ maps.out + maps.out_bias
+        _check_finite(float(logits.sum()))
+        return self._values[logits.argmax(axis=1)] * self._pyramid.body[tuple(voxels.T)]
 
     def on_slice(self, axis: int, index: int) -> NDArray[np.int16]:
         """Class values on one plane of the grid, the two other axes in their order; 0 is background."""

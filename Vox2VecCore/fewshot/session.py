@@ -95,6 +95,10 @@ class HeadSession:
         """Class values on one plane of the embedding's grid, see :meth:`Predictor.on_slice`."""
         return self._predictor().on_slice(axis, index)
 
+    def at_voxels(self, voxels: NDArray[np.int64]) -> NDArray[np.int16]:
+        """Class values at single voxels of the grid, see :meth:`Predictor.at_voxels`."""
+        return self._predictor().at_voxels(voxels)
+
     def predict(self, progress: Progress | None = None) -> GridLabels:
         """What the head says about the whole scan, voxel by voxel; kept until the strokes change."""
         if self._found is None:

@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from Vox2VecCore.fewshot.classes import BACKGROUND, BACKGROUND_COLOUR, HeadClass
+from Vox2VecCore.fewshot.examples import stroke_voxels
 from Vox2VecCore.fewshot.head import Head
+from Vox2VecCore.fewshot.next_stroke import where_to_paint_next
 from Vox2VecCore.fewshot.session import HeadSession
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Heads import Example, Prediction, Structure
@@ -27,7 +30,7 @@ class CoreHeads:
 
     def learn(
         self, example: Example, structures: Sequence[Structure], method: str, base: Any, progress: Progress
-    ) -> tuple[Head, Prediction]:
+    ) -> Head:
         """See :meth:`Heads.HeadTool.learn`."""
         if self._session is None or self._for != (example.pyramid, base):
             self._session = HeadSession(example.pyramid, example.volume, head=base)
@@ -40,19 +43,24 @@ class CoreHeads:
             *(HeadClass(s.label, s.name, s.color, s.terminology) for s in structures),
         ]
         assert example.strokes is not None
-        found = session.update(example.strokes, progress)
-        assert session.head is not None
-        return session.head, Prediction(
-            found.labels_on_ct(), _percent(found.uncertainty), session.where_to_paint_next()
-        )
+        return session.train(example.strokes, progress)
+
+    def onPlane(self, head: Head, example: Example, axis: int, index: int) -> NDArray[np.int16]:
+        """See :meth:`Heads.HeadTool.onPlane`."""
+        return self._with(head, example).on_slice(axis, index)
+
+    def atVoxels(self, head: Head, example: Example, voxels: NDArray[np.int64]) -> NDArray[np.int16]:
+        """See :meth:`Heads.HeadTool.atVoxels`."""
+        return self._with(head, example).at_voxels(voxels)
 
     def predict(self, head: Head, example: Example, progress: Progress) -> Prediction:
         """See :meth:`Heads.HeadTool.predict`."""
-        session = self._session
-        if session is None or session.head is not head or self._for[0] is not example.pyramid:
-            session = HeadSession(example.pyramid, example.volume, head=head)
-        found = session.segment(progress=progress)
-        return Prediction(found.labels, _percent(found.uncertainty), session.where_to_paint_next())
+        found = self._with(head, example).segment(progress=progress)
+        hint = None
+        if example.strokes is not None:
+            painted = stroke_voxels(example.pyramid, example.strokes)[0]
+            hint = where_to_paint_next(example.pyramid, found.uncertainty, painted)
+        return Prediction(found.labels, _percent(found.uncertainty), hint)
 
     def check(self, head: Head, pyramid: "FeaturePyramid") -> None:
         """See :meth:`Heads.HeadTool.check`."""
@@ -81,6 +89,13 @@ class CoreHeads:
     def forget(self) -> None:
         """Drop the session of the scan that was painted."""
         self._session, self._for = None, ()
+
+    def _with(self, head: Head, example: Example) -> HeadSession:
+        """The session that is kept, if the head comes from it, or one of its own."""
+        session = self._session
+        if session is None or session.head is not head or self._for[0] is not example.pyramid:
+            session = HeadSession(example.pyramid, example.volume, head=head)
+        return session
 
 
 def _percent(uncertainty: np.ndarray) -> np.ndarray:

@@ -1,9 +1,14 @@
-"""From strokes to a segmentation: a head is trained, its preview shown, and applied when the user says so."""
+"""From strokes to a segmentation: a head is trained, its preview shown, and applied when the user says so.
+
+The preview comes in two steps: the displayed slices as soon as the head is there, then the whole scan.
+"""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
@@ -23,6 +28,7 @@ from Vox2VecSlicerLib.Segments import (
     setSharedLabels,
 )
 from Vox2VecSlicerLib.Signal import Signal
+from Vox2VecSlicerLib.SlicePreview import SlicePreview, Slices, slicesOf
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Strokes import Strokes
 from Vox2VecSlicerLib.Texts import tr as _
@@ -30,11 +36,12 @@ from Vox2VecSlicerLib.Views import Views
 from Vox2VecSlicerLib.Worker import Worker
 
 if TYPE_CHECKING:
-    from slicer import vtkMRMLScene, vtkMRMLSegmentationNode, vtkMRMLVolumeNode
+    from slicer import vtkMRMLScene, vtkMRMLSegmentationNode, vtkMRMLVolumeNode, vtkOrientedImageData
 
 TOPIC = "head"
-REFINEMENT = "head refinement"
 READING = "head reading"
+STORING = "head text"
+WHOLE = "head whole scan"
 PREVIEW_NAME = "Vox2Vec preview"
 PREVIEW_OPACITY = 0.45
 QUIET_SECONDS = 0.15
@@ -43,12 +50,16 @@ QUIET_SECONDS = 0.15
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """What the head says about a scan, not yet applied."""
+    """What the head says about a scan, not yet applied.
+
+    :param voxels: how many voxels of the scan every label has.
+    """
 
     scan: Scan
     prediction: Prediction
     structures: list[Structure]
     labels: LabelBox
+    voxels: dict[int, int] = field(default_factory=dict)
 
 
 class FewShot:
@@ -81,13 +92,19 @@ class FewShot:
         self._preview: Preview | None = None
         self._node: vtkMRMLSegmentationNode | None = None
         self._changedAt: float | None = None
+        self._slices = SlicePreview(scene, worker, tool, self._drawSlices, onFailed)
         strokes.changed.connect(self._onStrokes)
         state.changed.connect(self._onState)
 
     @property
     def preview(self) -> Preview | None:
-        """What is shown and not yet applied."""
+        """The segmentation of the whole scan that is shown and not yet applied."""
         return self._preview
+
+    @property
+    def isPartial(self) -> bool:
+        """Whether only displayed slices are segmented so far, which cannot be applied."""
+        return self._slices.isShown
 
     @property
     def previewNode(self) -> "vtkMRMLSegmentationNode | None":
@@ -95,7 +112,9 @@ class FewShot:
         return self._node if self._node is not None and self._node.GetScene() is self._scene else None
 
     def tick(self) -> bool:
-        """Learn from the strokes once they rest; returns whether that is still to come."""
+        """Learn from the strokes once they rest, and let the preview follow the slice views; returns whether learning
+        is still to come."""
+        self._slices.tick()
         if self._changedAt is None or not self._state.autoUpdate:
             return False
         if time.monotonic() - self._changedAt < QUIET_SECONDS or self._worker.isBusyWith(READING):
@@ -124,20 +143,15 @@ class FewShot:
         structures = list(self._strokes.structures().values())
         readStrokes = self._strokes.reader(scan)
         method, tool, base = self._state.headMethod, self._tool, self._base
-        self._worker.cancel(REFINEMENT)
+        shown = self._slices.shown(scan)
+        self._worker.cancel(WHOLE)
 
-        def work(progress: Progress) -> tuple[Example, Any, str, Preview]:
+        def work(progress: Progress) -> Slices:
             example = Example(scan.pyramid, readStrokes(), scan.source.volume)
-            head, prediction = tool.learn(example, structures, method, base, progress)
-            return example, head, headText(tool, head), previewOf(tool, head, scan, prediction)
+            head = tool.learn(example, structures, method, base, progress)
+            return slicesOf(tool, head, example, scan, shown)
 
-        self._worker.submit(
-            TOPIC,
-            _("Learning from strokes"),
-            work,
-            lambda result: self._learnt(scan, *result),
-            self._onFailed,
-        )
+        self._worker.submit(TOPIC, _("Learning from strokes"), work, self._learnt, self._onFailed)
 
     def take(self, head: Any, base: Any) -> None:
         """Use a head that was learnt before.
@@ -166,11 +180,9 @@ class FewShot:
 
     def show(self, preview: Preview) -> None:
         """Show a prediction as preview."""
+        self._slices.end()
         self._preview, scan = preview, preview.scan
-        node = self.previewNode or self._newPreviewNode(scan)
-        refer(node, scan.volumeNode)
-        fillSegmentation(node, preview)
-        node.GetDisplayNode().SetVisibility(True)
+        fillSegmentation(self._nodeFor(scan), preview)
         if preview.prediction.uncertainty is not None:
             self._views.setMap("uncertainty", scan, preview.prediction.uncertainty)
             self._views.update()
@@ -178,9 +190,10 @@ class FewShot:
 
     def clearPreview(self) -> None:
         """Drop the preview, and the computation of one."""
-        self._worker.cancel(TOPIC)
-        self._worker.cancel(REFINEMENT)
-        had, self._preview = self._preview is not None, None
+        for topic in (TOPIC, WHOLE):
+            self._worker.cancel(topic)
+        had, self._preview = self._preview is not None or self.isPartial, None
+        self._slices.end()
         node, self._node = self.previewNode, None
         if node is not None:
             removeFromScene(self._scene, node)
@@ -195,6 +208,12 @@ class FewShot:
         :raises Vox2VecError: if there is no preview, the last one is still being applied or the settings forbid all.
         """
         preview = self._preview
+        if self.isPartial:
+            raise Vox2VecError(
+                _("So far only the displayed slices are segmented; apply when the whole scan is.")
+                if self._worker.isBusyWith(WHOLE)
+                else _("Only displayed slices are segmented; update the preview before applying it.")
+            )
         if preview is None or not preview.scan.isCurrent:
             raise Vox2VecError(_("There is no preview to apply; paint strokes and wait for it."))
         if self._result.isUnderWay:
@@ -228,33 +247,49 @@ class FewShot:
         self._strokes.changed.disconnect(self._onStrokes)
         self._state.changed.disconnect(self._onState)
 
-    def _learnt(self, scan: Scan, example: Example, head: Any, text: str, preview: Preview) -> None:
-        """Show the quick preview, then see to the one that follows the edges of the scan."""
+    def _learnt(self, slices: Slices) -> None:
+        """Show the slices, then see to the head's place in the scene and to the whole scan."""
+        tool, head, scan, example = self._tool, slices.head, slices.scan, slices.example
         self.head = head
-        storeHead(self._scene, self._state, text)
-        if not scan.isCurrent:
-            return
-        tool = self._tool
-        self.show(preview)
         self._worker.submit(
-            REFINEMENT,
-            _("Following edges"),
-            lambda progress: previewOf(tool, head, scan, tool.predict(head, example, progress)),
-            lambda refined: self.show(refined) if scan.isCurrent else None,
+            STORING,
+            "",
+            lambda _progress: headText(tool, head),
+            lambda text: storeHead(self._scene, self._state, text) if self.head is head else None,
             self._onFailed,
         )
+        if not scan.isCurrent:
+            return
+        self._preview = None
+        self._slices.show(slices)
+        self._worker.submit(
+            WHOLE,
+            _("Segmenting the whole scan"),
+            lambda progress: previewOf(tool, head, scan, tool.predict(head, example, progress)),
+            lambda whole: self.show(whole) if scan.isCurrent else None,
+            self._onFailed,
+        )
+        self.updated.emit()
 
-    def _newPreviewNode(self, scan: Scan) -> "vtkMRMLSegmentationNode":
-        node = newSegmentation(self._scene, PREVIEW_NAME, scan.volumeNode)
-        display = node.GetDisplayNode()
-        display.SetOpacity2DFill(PREVIEW_OPACITY)
-        for each in (node, display):
-            each.SetSaveWithScene(False)
-        self._node = node
+    def _drawSlices(self, scan: Scan, head: Any, image: "vtkOrientedImageData") -> None:
+        fillSegments(self._nodeFor(scan), self._tool.structures(head), image)
+
+    def _nodeFor(self, scan: Scan) -> "vtkMRMLSegmentationNode":
+        """The preview's segmentation, visible and over a scan; made when it is not there."""
+        node = self.previewNode
+        if node is None:
+            node = self._node = newSegmentation(self._scene, PREVIEW_NAME, scan.volumeNode)
+            node.GetDisplayNode().SetOpacity2DFill(PREVIEW_OPACITY)
+            for each in (node, node.GetDisplayNode()):
+                each.SetSaveWithScene(False)
+        refer(node, scan.volumeNode)
+        node.GetDisplayNode().SetVisibility(True)
         return node
 
     def _onStrokes(self) -> None:
         self._changedAt = time.monotonic()
+        if self._state.autoUpdate:  # what is under way is out of date; stopping it now leaves the thread free in time
+            self._worker.cancel(WHOLE)
 
     def _onState(self, name: str) -> None:
         if name == "volume":
@@ -285,18 +320,27 @@ def contentOf(preview: Preview, label: int) -> Callable[[Progress], SegmentConte
 def previewOf(tool: HeadTool, head: Any, scan: Scan, prediction: Prediction) -> Preview:
     """A prediction, ready to be shown. For the worker."""
     labels = labelBox(scan.part.turned(prediction.labels.array), scan.part.first)
+    structures = tool.structures(head)
+    voxels = {each.label: int(np.count_nonzero(labels.labels == each.label)) for each in structures}
     if prediction.uncertainty is not None:
         prediction = replace(prediction, uncertainty=inImageOrder(prediction.uncertainty))
-    return Preview(scan, prediction, tool.structures(head), labels)
+    return Preview(scan, prediction, structures, labels, voxels)
 
 
 def fillSegmentation(node: "vtkMRMLSegmentationNode", preview: Preview) -> None:
-    """Make a segmentation show the structures of a label map, and no others."""
-    wanted = {segmentFor(node, each): each.label for each in preview.structures}
+    """Make a segmentation show the structures of a preview, and no others."""
+    box = preview.labels
+    fillSegments(node, preview.structures, orientedImage(box.labels, box.first, preview.scan.volumeNode))
+
+
+def fillSegments(
+    node: "vtkMRMLSegmentationNode", structures: Sequence[Structure], image: "vtkOrientedImageData"
+) -> None:
+    """Make a segmentation show the structures of an image of labels, and no others."""
+    wanted = {segmentFor(node, each): each.label for each in structures}
     for segmentID in segmentIDs(node):
         if segmentID not in wanted:
             node.GetSegmentation().RemoveSegment(segmentID)
-    for structure, segmentID in zip(preview.structures, wanted, strict=True):
+    for structure, segmentID in zip(structures, wanted, strict=True):
         node.GetSegmentation().GetSegment(segmentID).SetColor(*structure.color)
-    box = preview.labels
-    setSharedLabels(node, orientedImage(box.labels, box.first, preview.scan.volumeNode), wanted)
+    setSharedLabels(node, image, wanted)

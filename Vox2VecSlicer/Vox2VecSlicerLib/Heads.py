@@ -65,11 +65,19 @@ class HeadTool(Protocol):
 
     def learn(
         self, example: Example, structures: Sequence[Structure], method: str, base: Any, progress: Progress
-    ) -> tuple[Any, Prediction]:
-        """A head from the strokes in a scan, and quickly what it says about that scan.
+    ) -> Any:
+        """A head from the strokes in a scan.
 
         :param base: a head that was loaded; what it has learnt counts, too. ``None`` for none.
         """
+        ...
+
+    def onPlane(self, head: Any, example: Example, axis: int, index: int) -> NDArray:
+        """Quickly what a head says about a plane of the embedding's grid: labels, the two other axes in their order."""
+        ...
+
+    def atVoxels(self, head: Any, example: Example, voxels: NDArray[np.int64]) -> NDArray:
+        """Quickly what a head says about voxels (n, 3) of the embedding's grid: labels (n,)."""
         ...
 
     def predict(self, head: Any, example: Example, progress: Progress) -> Prediction:

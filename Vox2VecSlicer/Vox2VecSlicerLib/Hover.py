@@ -12,9 +12,8 @@ import numpy as np
 
 from Vox2VecCore.errors import PointError
 from Vox2VecCore.progress import Progress
-from Vox2VecSlicerLib import Geometry
+from Vox2VecSlicerLib import Geometry, Planes
 from Vox2VecSlicerLib.Layers import shownIn, sliceNodesShowing
-from Vox2VecSlicerLib.Planes import stepFor, writeSlices
 from Vox2VecSlicerLib.Points import PointLists
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
@@ -37,7 +36,7 @@ class Hover:
 
     Slicer moves the crosshair to the mouse while Shift is pressed; that is how it is noticed. What the slice views show
     is computed at once, on the main thread. Where that would take too long, because they cut a large scan obliquely or
-    it lies under a curved transform, fewer voxels are (:func:`Planes.stepFor`); when the mouse rests, the worker
+    it lies under a curved transform, fewer voxels are (:func:`Planes.shownOf`); when the mouse rests, the worker
     computes the others.
 
     :ivar withShift: whether Shift counts; not where the crosshair shows what was clicked.
@@ -155,11 +154,11 @@ class Hover:
         except PointError:  # air, where nothing was embedded
             return False
         for scan, nodes in zip(scans, sliceNodes, strict=True):
-            step = stepFor(scan, nodes)
-            overlay = self._views.fill(KIND, scan, step)
-            writeSlices(scan, query, calibration(scan.pyramid, query), nodes, overlay.values, step)
+            shown = Planes.shownOf(scan, nodes, Planes.MOVING_VOXELS)
+            overlay = self._views.fill(KIND, scan, shown.step)
+            Planes.writeSlices(scan, query, calibration(scan.pyramid, query), shown, overlay.values)
             overlay.modified()
-            if step > 1:
+            if shown.step > 1:
                 self._coarseSince = time.monotonic()
         self._query, self._scansShown = query, scans
         if self._shown is None:

@@ -11,7 +11,7 @@ from vtkmodules.util.numpy_support import numpy_to_vtk
 from Vox2VecSlicerLib import Geometry, Volumes
 from Vox2VecSlicerLib.Colors import colorTable
 from Vox2VecSlicerLib.Nodes import removeFromScene
-from Vox2VecSlicerLib.Planes import everyNth
+from Vox2VecSlicerLib.Planes import everyNth, stepsToGrid
 from Vox2VecSlicerLib.Scan import Scan
 
 if TYPE_CHECKING:
@@ -112,10 +112,8 @@ class Overlay:
         assert node is not None
         if node.GetImageData() is image:
             return
-        toGrid = np.diag([step, step, step, 1.0])
-        toGrid[:3, 3] = step // 2
         wasModifying = node.StartModify()
-        node.SetIJKToRASMatrix(Geometry.toVtk(scan.gridToLocal @ toGrid))
+        node.SetIJKToRASMatrix(Geometry.toVtk(scan.gridToLocal @ stepsToGrid(step)))
         node.SetAndObserveImageData(image)
         node.EndModify(wasModifying)
 

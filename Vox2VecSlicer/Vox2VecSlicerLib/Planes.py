@@ -1,6 +1,8 @@
 """Which voxels of an embedding's grid a slice view shows, and their values, without computing the others."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,9 @@ if TYPE_CHECKING:
     from slicer import vtkMRMLSliceNode
 
     from Vox2VecCore.similarity import Calibration, Query
+
+Patch = tuple[tuple[Any, ...], NDArray]
+"""Where values belong in an array, as its index, and the values."""
 
 MOVING_VOXELS = 60_000
 """So many voxels of an embedding are computed at most for one movement of the mouse: some hundredths of a second."""
@@ -82,60 +87,96 @@ def everyNth(shape: tuple[int, int, int], step: int) -> tuple[int, int, int]:
     return x, y, z
 
 
-def stepFor(scan: Scan, sliceNodes: "list[vtkMRMLSliceNode]") -> int:
-    """1 when the displayed slices can be computed while the mouse moves, else of how many voxels one can be.
+def stepsToGrid(step: int) -> NDArray[np.float64]:
+    """Coordinates of every ``step``-th voxel of a grid to those of the grid (4, 4)."""
+    toGrid = np.diag([step, step, step, 1.0])
+    toGrid[:3, 3] = step // 2
+    return toGrid
 
-    Slices along the grid always can; of slices that cross it obliquely, or are curved, that depends on their size.
+
+@dataclass(frozen=True)
+class Shown:
+    """What slice views show of the grid of an embedding; read on the main thread, for any thread to compute.
+
+    :param planes: of the grid's every ``step``-th voxel, as ``n . voxel = d``; ``None`` for slices that are curved,
+        which may need all of it.
+    :param grid: shape of the whole grid.
     """
-    shape = np.array(scan.pyramid.grid.shape)
-    if not Geometry.isLinear(scan.volumeNode):
-        count, dimensions = float(shape.prod()), 3
+
+    planes: tuple[tuple[float, ...], ...] | None
+    step: int
+    grid: tuple[int, int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the grid's every ``step``-th voxel."""
+        return everyNth(self.grid, self.step)
+
+
+def shownOf(scan: Scan, sliceNodes: "list[vtkMRMLSliceNode]", most: int | None) -> Shown:
+    """What slice views show of a scan.
+
+    Slices along the grid are cheap. Of slices that cross it obliquely, or are curved, every voxel is taken only if
+    these are not more than ``most``, else so many are left out between two as it takes.
+
+    :param most: ``None`` for no limit.
+    """
+    grid = scan.pyramid.grid.shape
+    planes = [planeInGrid(scan, node) for node in sliceNodes] if Geometry.isLinear(scan.volumeNode) else None
+    if planes is None:
+        count, dimensions = float(np.prod(grid)), 3
     else:
-        planes = [planeInGrid(scan, node) for node in sliceNodes]
-        oblique = [plane for plane in planes if not isAligned(plane, scan.pyramid.grid.shape)]
-        count, dimensions = sum(_crossed(plane, shape) for plane in oblique), 2
+        count, dimensions = sum(_crossed(plane, np.array(grid)) for plane in planes if not isAligned(plane, grid)), 2
     step = 1
-    while count / step**dimensions > MOVING_VOXELS:
+    while most is not None and count / step**dimensions > most:
         step *= 2
-    return step
+    return Shown(None if planes is None else tuple(tuple(inSteps(p, step).tolist()) for p in planes), step, grid)
+
+
+def patches(
+    shown: Shown,
+    onPlane: Callable[[int, int], NDArray],
+    atVoxels: Callable[[NDArray[np.int64]], NDArray],
+    done: set[tuple[int, int]] | None = None,
+) -> Iterator[Patch]:
+    """Values of what is shown, piece by piece, each with its place in an array of :attr:`Shown.shape`.
+
+    :param onPlane: gives the values of a plane of the grid by its axis and index, the two other axes in their order.
+    :param atVoxels: gives the values (n,) of voxels (n, 3) of the grid.
+    :param done: axis and index of planes that are there already; those that come are added.
+    """
+    done = set() if done is None else done
+    shape, step = shown.shape, shown.step
+    oblique: list[NDArray[np.int64]] = []
+    if shown.planes is None:
+        oblique.append(np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), axis=1))
+    for plane in map(np.array, shown.planes or ()):
+        if step > 1 or not isAligned(plane, shape):
+            oblique.append(obliqueVoxels(plane, shape))
+            continue
+        axis, indices = alignedPlanes(plane, shape)
+        for index in [each for each in indices if (axis, each) not in done]:
+            done.add((axis, index))
+            yield (*[slice(None)] * axis, index), onPlane(axis, index)
+    for voxels in oblique:
+        if len(voxels):
+            yield tuple(voxels.T), atVoxels(np.minimum(voxels * step + step // 2, np.array(shown.grid) - 1))
 
 
 def writeSlices(
-    scan: Scan,
-    query: "Query",
-    calibrate: "Calibration",
-    sliceNodes: "list[vtkMRMLSliceNode]",
-    values: NDArray[np.float32],
-    step: int = 1,
+    scan: Scan, query: "Query", calibrate: "Calibration", shown: Shown, values: NDArray[np.float32]
 ) -> None:
-    """Write the percentiles of a query into ``values``, where slice views show them; elsewhere they stay.
+    """Write the percentiles of a query into ``values`` (:attr:`Shown.shape`), where they are shown; elsewhere they
+    stay."""
+    from Vox2VecCore.similarity import at_voxels, on_slice
 
-    :param values: (X, Y, Z) of the grid, or of every ``step``-th voxel of it (:func:`everyNth`).
-    """
-    from Vox2VecCore.similarity import at_voxels, on_slice, whole_scan
-
-    pyramid, shape = scan.pyramid, values.shape
-    isLinear = Geometry.isLinear(scan.volumeNode)
-    if not isLinear and step == 1:
-        values[...] = whole_scan(pyramid, query, calibrate)
-        return
-    done: set[tuple[int, int]] = set()
-    for plane in [inSteps(planeInGrid(scan, node), step) for node in sliceNodes] if isLinear else [None]:
-        if plane is None:  # a curved slice: all of the grid
-            voxels = np.stack(np.unravel_index(np.arange(values.size), shape), axis=1)
-        elif step == 1 and isAligned(plane, shape):
-            axis, indices = alignedPlanes(plane, shape)
-            for index in indices:
-                if (axis, index) not in done:
-                    done.add((axis, index))
-                    out = np.moveaxis(values, axis, 0)
-                    out[index] = on_slice(pyramid, query, axis, index, calibrate)
-            continue
-        else:
-            voxels = obliqueVoxels(plane, shape)
-        if len(voxels):
-            inGrid = np.minimum(voxels * step + step // 2, np.array(pyramid.grid.shape) - 1)
-            values[tuple(voxels.T)] = at_voxels(pyramid, query, inGrid, calibrate)
+    pyramid = scan.pyramid
+    for place, found in patches(
+        shown,
+        lambda axis, index: on_slice(pyramid, query, axis, index, calibrate),
+        lambda voxels: at_voxels(pyramid, query, voxels, calibrate),
+    ):
+        values[place] = found
 
 
 def _crossed(plane: NDArray[np.float64], shape: NDArray[np.int64]) -> float:

@@ -115,9 +115,10 @@ class SegmentPanel:
         """What is missing before a preview, and which buttons make sense."""
         ui, session = self._ui, self._session
         missing = session.strokesStatus() if session.state.strokes is not None else _("Paint in at least two segments.")
-        ui.strokesLabel.text = missing
+        partial = session.fewShot.isPartial
+        ui.strokesLabel.text = missing or (_("So far only the displayed slices are segmented.") if partial else "")
         ui.updatePreviewButton.enabled = not missing
-        ui.applyButton.enabled = session.hasHead and not missing and not session.isWriting
-        ui.paintNextButton.enabled = session.hasHead
+        ui.applyButton.enabled = session.hasHead and not missing and not partial and not session.isWriting
+        ui.paintNextButton.enabled = session.hasHead and not partial
         ui.undoButton.enabled = session.canUndo
         ui.redoButton.enabled = session.canRedo

@@ -36,6 +36,7 @@ class Segment:
             active="",
             strokesStatus="",
             preview=False,
+            whole=False,
             previews=0,
             results=[],
             surface=False,
@@ -74,7 +75,9 @@ class Segment:
             if node is not None:
                 setattr(state, name, None)
                 self._application.scene.RemoveNode(node)
-        self._page.show(tool="explore", structures=[], active="", preview=False, results=[], strokesStatus="")
+        self._page.show(
+            tool="explore", structures=[], active="", preview=False, whole=False, results=[], strokesStatus=""
+        )
         self._setClicks()
 
     def tick(self) -> None:
@@ -125,7 +128,9 @@ class Segment:
                 node.GetDisplayNode().SetViewNodeIDs(self._viewIDs())
         rows = []
         preview = self._session.fewShot.preview
-        shown = {} if preview is None else self._previewVolumes(preview)
+        shown = {}
+        if preview is not None:
+            shown = {each.name: _ml(preview.voxels[each.label], state.volume) for each in preview.structures}
         for segmentID in [] if strokes is None else segmentIDs(strokes):
             segment = strokes.GetSegmentation().GetSegment(segmentID)
             rows.append(
@@ -153,10 +158,6 @@ class Segment:
                 )
         status = "" if strokes is None else self._session.strokesStatus()
         self._page.show(structures=rows, results=results, strokesStatus=status, head=self._session.headSummary())
-
-    def _previewVolumes(self, preview: Any) -> dict[str, str]:
-        counts = np.bincount(preview.prediction.labels.array.ravel(order="K"), minlength=256)
-        return {each.name: _ml(int(counts[each.label]), preview.scan.volumeNode) for each in preview.structures}
 
     def _setTool(self, tool: str) -> None:
         if tool not in ("explore", "paint", "erase"):
@@ -239,13 +240,14 @@ class Segment:
     # Preview and result
 
     def _onPreview(self) -> None:
-        previews = self._page.state.previews + 1
-        shown = self._session.fewShot.preview is not None
-        self._page.show(preview=shown, previews=previews, head=self._session.headSummary())
+        previews, fewShot = self._page.state.previews + 1, self._session.fewShot
+        whole = fewShot.preview is not None
+        shown = whole or fewShot.isPartial
+        self._page.show(preview=shown, whole=whole, previews=previews, head=self._session.headSummary())
         node = self._session.fewShot.previewNode
         if node is not None:
             node.GetDisplayNode().SetViewNodeIDs(self._viewIDs())
-        if self._page.state.surface:
+        if self._page.state.surface and not fewShot.isPartial:  # the former surface stays until the whole scan is there
             self._showSurface(True)
         self._stamp = None
 
@@ -304,6 +306,9 @@ class Segment:
 
     def _whereNext(self) -> None:
         world = self._session.whereToPaintNext()
+        if world is None and self._session.fewShot.isPartial:
+            self._page.say("So far only the displayed slices are segmented; ask again when the whole scan is.", "info")
+            return
         if world is None:
             self._page.say("Paint first; then the place can be found where a stroke would help most.", "info")
             return

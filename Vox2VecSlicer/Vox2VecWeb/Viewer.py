@@ -170,7 +170,10 @@ class Viewer:
         :param settings: values as the page shows them; they are named as long as they have not arrived here.
         """
         underWay = [name for name, value in settings.items() if self.page.state[name] != value]
-        return [*underWay, *(["work"] if self.session.poll() else [])]
+        with self.page.state:
+            busy = self.session.poll()
+            self.segment.tick()
+        return [*underWay, *(["work"] if busy else [])]
 
     # Opening
 
