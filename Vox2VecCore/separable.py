@@ -24,6 +24,8 @@ from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
 
 SLAB_PLANES = 16
+SLAB_ELEMENTS = 1 << 22
+"""Results of a slab: 16 MB. More would be fresh memory every time, which costs more than the products."""
 FEW_VOXELS = 10_000
 SPARSE = 30
 """Where a level has so many times more cells than voxels are asked for, few voxels share one."""
@@ -161,7 +163,8 @@ def map_grid(
     :raises Cancelled: between slabs.
     """
     size_x, size_y, size_z = pyramid.grid.shape
-    planes = max(1, SLAB_PLANES // multiple) * multiple
+    planes = min(SLAB_PLANES, SLAB_ELEMENTS // (matrices[0].shape[1] * size_y * size_z))
+    planes = max(planes // multiple, 1) * multiple
     level_tensors(pyramid)  # made here, because silencing a warning is not safe in several threads
 
     def slab(x: int) -> None:

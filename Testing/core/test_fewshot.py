@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
 
 from Testing.support.pyramids import concatenation, plain_grid, pyramid_of
@@ -17,7 +18,7 @@ from Vox2VecCore.fewshot.intensity import intensity_maps
 from Vox2VecCore.fewshot.next_stroke import where_to_paint_next
 from Vox2VecCore.fewshot.postprocessing import NO_PROCESSING, PostProcessing, clean_parts
 from Vox2VecCore.fewshot.predicting import Predictor
-from Vox2VecCore.fewshot.segmenting import segment
+from Vox2VecCore.fewshot.segmenting import _cell_means, segment
 from Vox2VecCore.fewshot.session import HeadSession
 from Vox2VecCore.fewshot.training import train_head
 from Vox2VecCore.fewshot.walker import near_strokes, random_walk
@@ -320,6 +321,26 @@ def test_fine_grids_are_outlined_on_coarser_ones_without_a_shift():
     found = segment(pyramid, train_head([(pyramid, painted)], volumes=[scan]), volume=scan, strokes=painted)
     for value in (2, 5):
         assert dice(found.labels.array, labels, value) > 0.95  # one voxel off gives 0.93
+
+
+@pytest.mark.parametrize("planes", [7, 17])
+def test_cells_at_the_border_hold_what_is_there(planes):
+    """The last cell along an axis, and the last slab of a scan, may have one plane only."""
+    values = np.random.default_rng(0).random((2, planes, 5, 4), np.float32)
+    expected = values
+    for axis in (1, 2, 3):
+        starts = np.arange(0, values.shape[axis], 2)
+        sizes = np.diff(np.append(starts, values.shape[axis]))
+        expected = np.add.reduceat(expected, starts, axis) / sizes.reshape([-1 if a == axis else 1 for a in range(4)])
+    np.testing.assert_allclose(_cell_means(torch.from_numpy(values), 2), expected, rtol=1e-5)
+    grid = plain_grid((planes, 5, 4), (3.0, 3.0, 3.0))
+    sizes = [(-(-planes // n), -(-5 // n), -(-4 // n), 8) for n in (1, 2, 4)]
+    noise = pyramid_of([np.random.default_rng(n).normal(size=size) for n, size in enumerate(sizes)], grid=grid)
+    painted = Volume(np.zeros(grid.shape, np.int16), grid.affine, "strokes")
+    painted.array[0, 0:3], painted.array[planes - 1, 0:3] = 1, 2
+    head = train_head([(noise, painted)], "ridge")
+    found = segment(noise, head, strokes=painted).labels.array
+    assert (found[planes - 1, 0:3] == 2).all()
 
 
 def test_a_walk_fills_even_places_from_seeds_and_stops_at_edges():

@@ -19,10 +19,11 @@ from Vox2VecCore.fewshot.walker import near_strokes, random_walk
 from Vox2VecCore.grid import ModelGrid, hu_on_grid
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
-from Vox2VecCore.shapes import ceil_divide, triple
+from Vox2VecCore.separable import in_threads
+from Vox2VecCore.shapes import Box, box, ceil_divide, triple
 from Vox2VecCore.volume import Volume, apply_affine
 
-STAGE = "Following edges"
+STAGE, LEADS_STAGE = "Drawing outlines", "Following edges"
 WALK_MM = 6.0
 """Cells of the walk are about this large."""
 WALK_HU = (-200.0, 300.0)
@@ -31,6 +32,8 @@ did better than HU and embedding."""
 GUIDE_MM = 3.0
 """The guided filter's slope and offset are computed on voxels up to this large."""
 LEAST_PROBABLE = 0.02
+OUTLINE_PLANES = 8
+"""Planes of the CT that are outlined at a time: few, so that they stay in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +114,6 @@ def segment(
     if processing != NO_PROCESSING:
         mm3 = abs(float(np.linalg.det(pyramid.grid.source_affine[:3, :3])))
         clean_parts(labels, painted, mm3, processing, progress.check)
-    progress.step(STAGE, len(head.classes), len(head.classes))
     best = np.partition(coarse, -2, axis=0)[-2:] if len(coarse) > 1 else coarse
     doubt = (best[0] / np.maximum(best[-1], 1e-6) * CERTAIN).astype(np.uint8)
     uncertainty = _repeated(doubt, factor, pyramid.grid.shape) * pyramid.body
@@ -184,6 +186,31 @@ def _walked(
     return random_walk(here, features, seeds, inside, progress)
 
 
+@dataclass(frozen=True, eq=False)
+class _Lead:
+    """How far a structure is ahead of the background, where it is to be expected.
+
+    :param grid: of the fields, on the part of the CT at ``box``.
+    :param slope: with ``offset`` a linear function of the CT's HU, or ``None``: the offset alone.
+    """
+
+    value: int
+    grid: ModelGrid
+    box: Box
+    slope: NDArray[np.float32] | None
+    offset: NDArray[np.float32]
+
+    def on(self, first: int, last: int, hu: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        """The lead on some planes of its part of the CT, whose HU are given."""
+        x, y, _ = self.grid.source_shape
+        affine = self.grid.source_affine @ _shift(np.array([0, 0, first]))
+        planes = replace(self.grid, source_shape=(x, y, last - first), source_affine=affine)
+        lead = planes.to_source(self.offset)
+        if self.slope is not None:
+            lead += planes.to_source(self.slope) * hu
+        return lead
+
+
 def _outlined(
     coarse: NDArray[np.float32],
     pyramid: FeaturePyramid,
@@ -193,39 +220,60 @@ def _outlined(
     factor: int,
     progress: Progress,
 ) -> NDArray[np.int16]:
-    """The likeliest class of every voxel of the CT, class after class, each only where it is to be expected.
+    """The likeliest class of every voxel of the CT, each only where it is to be expected.
 
     :param volume: the CT whose edges outlines follow, or ``None``; ``hu`` is the same on the embedding's grid.
     """
-    grid, step = pyramid.grid, _guide_step(factor, pyramid.grid)
-    if step > 1:
-        shape = triple([-(-n // step) for n in grid.shape])
-        grid = replace(grid, shape=shape, affine=grid.affine @ _shift(np.full(3, (step - 1) / 2)) @ _scale(step))
-        hu, factor = None if hu is None else _pooled(hu, step), factor // step
-    labels = np.zeros(grid.source_shape, np.int16, order="F")
-    best = np.zeros(grid.source_shape, np.float16, order="F")
-    background = head.background
-    for n, each in enumerate(head.classes):
-        progress.step(STAGE, n, len(head.classes))
-        expected = coarse[n] > LEAST_PROBABLE
-        if n == background or not expected.any():
-            continue
-        cells, voxels, part, box = _boxes(expected, factor, grid)
-        near = coarse[(slice(None), *cells)]
-        ahead = near[n] if background is None else near[n] - near[background]
-        ahead = _enlarged(ahead, factor, part.shape)
-        if volume is None or hu is None:
-            score = part.to_source(ahead)
-        else:
-            # Slope and offset are smooth, so the grid of the embedding does for them (He and Sun, 2015).
-            slope, offset = guided(hu[voxels], ahead, grid.spacing_mm)
-            score = part.to_source(slope)
-            score *= np.clip(volume.array[box], *GUIDE_HU)
-            score += part.to_source(offset)
-        better = score > best[box]
-        best[box][better] = score[better]
-        labels[box][better] = each.value
+    leads = _leads(coarse, pyramid.grid, head, None if volume is None else hu, factor, progress)
+    labels = np.zeros(pyramid.grid.source_shape, np.int16, order="F")
+
+    def outline(start: int) -> None:
+        stop = min(start + OUTLINE_PLANES, labels.shape[2])
+        found = labels[:, :, start:stop]
+        best = np.zeros(found.shape, np.float32, order="F")
+        near = None if volume is None else np.clip(volume.array[:, :, start:stop], *GUIDE_HU, dtype=np.float32)
+        for each in leads:
+            x, y, z = each.box
+            first, last = max(start, z.start), min(stop, z.stop)
+            if first >= last:
+                continue
+            part = (x, y, slice(first - start, last - start))
+            lead = each.on(first - z.start, last - z.start, None if near is None else near[part])
+            better = lead > best[part]
+            np.copyto(best[part], lead, where=better)
+            np.copyto(found[part], each.value, where=better)
+
+    in_threads(outline, range(0, labels.shape[2], OUTLINE_PLANES), STAGE, progress)
     return labels
+
+
+def _leads(
+    coarse: NDArray[np.float32],
+    grid: ModelGrid,
+    head: Head,
+    hu: NDArray[np.float32] | None,
+    factor: int,
+    progress: Progress,
+) -> list[_Lead]:
+    """What decides between the structures, of each that is to be expected anywhere."""
+    step = _guide_step(factor, grid)
+    if step > 1:
+        affine = grid.affine @ _shift(np.full(3, (step - 1) / 2)) @ np.diag([step, step, step, 1.0])
+        grid = replace(grid, shape=ceil_divide(grid.shape, (step,) * 3), affine=affine)
+        hu, factor = None if hu is None else _pooled(hu, step), factor // step
+    nothing: NDArray | float = 0.0 if head.background is None else coarse[head.background]
+
+    def lead(n: int) -> _Lead | None:
+        expected = coarse[n] > LEAST_PROBABLE
+        if n == head.background or not expected.any():
+            return None
+        cells, voxels, part, where = _boxes(expected, factor, grid)
+        ahead = _enlarged((coarse[n] - nothing)[cells], factor, part.shape)
+        # Slope and offset are smooth, so the grid of the embedding does for them (He and Sun, 2015).
+        slope, offset = (None, ahead) if hu is None else guided(hu[voxels], ahead, grid.spacing_mm)
+        return _Lead(head.classes[n].value, part, where, slope, offset)
+
+    return [each for each in in_threads(lead, range(len(coarse)), LEADS_STAGE, progress) if each is not None]
 
 
 def _guide_step(factor: int, grid: ModelGrid) -> int:
@@ -234,9 +282,7 @@ def _guide_step(factor: int, grid: ModelGrid) -> int:
     return max(step for step in range(1, factor + 1) if factor % step == 0 and (step == 1 or step <= limit))
 
 
-def _boxes(
-    expected: NDArray[np.bool_], factor: int, grid: ModelGrid
-) -> tuple[tuple[slice, ...], tuple[slice, ...], ModelGrid, tuple[slice, ...]]:
+def _boxes(expected: NDArray[np.bool_], factor: int, grid: ModelGrid) -> tuple[Box, Box, ModelGrid, Box]:
     """Cells around the expected ones, their voxels, the grid of these, and the part of the CT in which they lie."""
     found = np.argwhere(expected)
     first, last = np.maximum(found.min(axis=0) - 1, 0), np.minimum(found.max(axis=0) + 2, expected.shape)
@@ -252,15 +298,7 @@ def _boxes(
         source_shape=triple((high - low).tolist()),
         source_affine=grid.source_affine @ _shift(low),
     )
-    return _slices(first, last), _slices(start, stop), part, _slices(low, high)
-
-
-def _scale(factor: float) -> NDArray[np.float64]:
-    return np.diag([factor, factor, factor, 1.0])
-
-
-def _slices(start: NDArray, stop: NDArray) -> tuple[slice, ...]:
-    return tuple(slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
+    return box(first, last), box(start, stop), part, box(low, high)
 
 
 def _shift(voxels: NDArray) -> NDArray[np.float64]:
@@ -271,9 +309,14 @@ def _shift(voxels: NDArray) -> NDArray[np.float64]:
 
 def _cell_means(values: Tensor, factor: int) -> Tensor:
     """Means (N, X', Y', Z') over cells of ``factor`` voxels along every axis of (N, X, Y, Z), fewer in the last."""
-    if factor == 1:
-        return values
-    return functional.avg_pool3d(values[None], factor, ceil_mode=True, count_include_pad=False)[0]
+    for axis in (1, 2, 3):
+        whole = values.shape[axis] // factor * factor
+        means = values.narrow(axis, 0, whole).unflatten(axis, (-1, factor)).mean(axis + 1)
+        if whole < values.shape[axis]:
+            rest = values.narrow(axis, whole, values.shape[axis] - whole).mean(axis, keepdim=True)
+            means = torch.cat([means, rest], axis)
+        values = means
+    return values
 
 
 def _pooled(values: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
