@@ -175,6 +175,14 @@ class _BodySample:
 _samples: WeakKeyDictionary[FeaturePyramid, _BodySample] = WeakKeyDictionary()
 
 
+def prepare(pyramid: FeaturePyramid) -> None:
+    """Gather what the first query of a scan needs, which takes a moment, so that it is answered as fast as later ones:
+    a sample of the body, and the cached levels themselves, brought from disk into the memory of this process."""
+    _body_sample(pyramid)
+    for level in pyramid.levels:
+        level.unit.view(f"u{level.unit.itemsize}").max()
+
+
 def _body_sample(pyramid: FeaturePyramid) -> _BodySample:
     if pyramid not in _samples:
         voxels = pyramid.body_voxels(SAMPLE_VOXELS)

@@ -60,18 +60,6 @@ def test_embedding_leaves_the_panel_free(panel, add_ct, slow_tiles) -> None:
     assert longest_gap(panel, start) < MAX_GAP_MS
 
 
-@pytest.mark.parametrize("parameter", ["balance", "threshold"])
-def test_sliders_leave_the_panel_free(panel, embedded, parameter) -> None:
-    panel.session.points.addPositive((-28.0, 6.0, 8.0))
-    panel.finish()
-
-    def start() -> None:
-        for step in range(20):
-            setattr(panel.session.state, parameter, step / 20)
-
-    assert longest_gap(panel, start) < MAX_GAP_MS
-
-
 def test_results_leave_the_panel_free(panel, embedded, add_ct) -> None:
     """Colours, a segment, a volume of the map, and matches in a second scan, all asked for at once."""
     session = panel.session

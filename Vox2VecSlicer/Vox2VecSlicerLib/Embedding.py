@@ -4,9 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from Vox2VecCore.errors import CacheError, DeviceMemoryError, Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib import Libraries, Volumes
+from Vox2VecSlicerLib.Overlay import blank
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.Texts import tr as _
@@ -21,10 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Embedded:
-    """What comes back from the worker: the pyramid, and what the user should know about it."""
+    """What comes back from the worker: the pyramid, what the user should know about it, and :attr:`Scan.canvas`."""
 
     pyramid: "FeaturePyramid"
     warnings: list[str] = field(default_factory=list)
+    canvas: NDArray[np.float32] | None = None
+
+
+def ready(pyramid: "FeaturePyramid", warnings: list[str]) -> Embedded:
+    """A pyramid, and all that hovering reads and writes brought into memory: the interface does that itself, at once.
+    For the worker."""
+    from Vox2VecCore.similarity import prepare
+
+    prepare(pyramid)
+    return Embedded(pyramid, warnings, blank(pyramid.grid.shape))
 
 
 def embedSource(source: Volumes.ScanSource, model: "Model", device: str, engine: str, progress: Progress) -> Embedded:
@@ -39,7 +53,7 @@ def embedSource(source: Volumes.ScanSource, model: "Model", device: str, engine:
     options: dict[str, Any] = {"device": device, "engine": engine, "progress": progress}
     while True:
         try:
-            return Embedded(embed(volume, model, **options), warnings)
+            return ready(embed(volume, model, **options), warnings)
         except DeviceMemoryError as error:
             if options["device"] == "cpu":
                 raise
@@ -109,7 +123,7 @@ class Embeddings:
 
             cache = PyramidCache()
             pyramid = cache.find(cache.key(source.volume(), model))
-            return None if pyramid is None else Embedded(pyramid)
+            return None if pyramid is None else ready(pyramid, [])
 
         self._worker.submit(
             _topic(volumeNode.GetID()),
@@ -145,7 +159,7 @@ class Embeddings:
     ) -> None:
         if volumeNode.GetScene() is None:
             return
-        scan = Scan(volumeNode, result.pyramid, source)
+        scan = Scan(volumeNode, result.pyramid, source, result.canvas)
         if not scan.isCurrent:
             if onFailed is not None:
                 sentence = _("{name} was changed while it was embedded; embed it again.")

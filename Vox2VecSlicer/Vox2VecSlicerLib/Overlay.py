@@ -30,6 +30,12 @@ def inImageOrder(values: NDArray) -> NDArray:
     return ordered.transpose(turned)
 
 
+def blank(shape: tuple[int, int, int], colors: bool = False) -> NDArray:
+    """Values (X, Y, Z), or colours (X, Y, Z, 3), that are all 0, :func:`inImageOrder`."""
+    x, y, z = shape
+    return (np.full((z, y, x, 3), 0, np.uint8) if colors else np.full((z, y, x), 0, np.float32)).swapaxes(0, 2)
+
+
 def imageOf(values: NDArray) -> vtk.vtkImageData:
     """Values (X, Y, Z), or colours (X, Y, Z, 3), as an image: the same memory when they are :func:`inImageOrder`."""
     flat = np.ascontiguousarray(values.transpose((2, 1, 0, 3)[: values.ndim]))
@@ -73,10 +79,9 @@ class Overlay:
         """
         node = self._over(scan)
         if step not in self._images:
-            image = self._images[step] = vtk.vtkImageData()
-            image.SetDimensions(*everyNth(scan.pyramid.grid.shape, step))
-            image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR if self._colors else vtk.VTK_FLOAT, 3 if self._colors else 1)
-            image.GetPointData().GetScalars().Fill(0)
+            shape = everyNth(scan.pyramid.grid.shape, step)
+            made = scan.canvas if step == 1 and not self._colors else None
+            self._images[step] = imageOf(blank(shape, self._colors) if made is None else made)
         self._put(self._images[step], scan, step)
         return node
 
@@ -164,8 +169,11 @@ class Overlay:
         node = self._scene.AddNewNodeByClass(className, self._name)
         node.SetAttribute(ROLE, self._name)
         node.CreateDefaultDisplayNodes()
-        for each in (node, node.GetDisplayNode()):
+        display = node.GetDisplayNode()
+        for each in (node, display):
             each.SetSaveWithScene(False)
+        display.AutoWindowLevelOff()  # which would look through all voxels
+        display.SetWindowLevelMinMax(0, 255)
         self._node, self._scan = node, None
         self._images.clear()
         return node

@@ -21,11 +21,14 @@ class Scan:
 
     :param pyramid: embedding of the part that was embedded, in the scan's space.
     :param source: the volume as it was embedded: which part, in which space.
+    :param canvas: values (X, Y, Z) of the pyramid's grid for the slices under the mouse to be written into, if they
+        were made ahead.
     """
 
     volumeNode: "vtkMRMLScalarVolumeNode"
     pyramid: "FeaturePyramid"
     source: Volumes.ScanSource
+    canvas: NDArray[np.float32] | None = None
 
     @property
     def part(self) -> Volumes.Part:

@@ -42,8 +42,14 @@ class StoredLabels:
         return cls(vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1]), (x, y, z), Geometry.toNumpy(matrix))
 
     def copy(self) -> "StoredLabels":
-        """With memory of its own: the image may be painted on."""
-        return replace(self, values=self.values.copy())
+        """What is painted, with memory of its own: the image may be painted on.
+
+        A labelmap may be as large as the CT and hold strokes on three planes; copying it all would hold up the
+        interface.
+        """
+        used = [k for k, plane in enumerate(self.values) if plane.max() > 0] or [0]
+        x, y, z = self.first
+        return replace(self, values=self.values[used[0] : used[-1] + 1].copy(), first=(x, y, z + used[0]))
 
     def holds(self, value: int) -> bool:
         """Whether any voxel has a label."""
