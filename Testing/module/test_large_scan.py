@@ -28,7 +28,7 @@ class PlayedHead(NearestClass):
     def learn(self, example, structures, method, base, progress):
         return Means([2], np.zeros((1, 1), np.float32), [1], list(structures), example.pyramid.model_hash)
 
-    def atVoxels(self, head, example, voxels):
+    def atVoxels(self, head, example, voxels):  # noqa: N802
         return np.full(len(voxels), 2, np.uint8)
 
     def predict(self, head, example, progress):
