@@ -126,7 +126,7 @@ def demo(ct: Path, out: Path, model: str) -> None:
     centre = next(iter(queries.values()))
     for name, point in list(queries.items())[:SHOWN]:
         with diary.step(f"Where does it look like: {name}") as said:
-            heat = similarity_map(source, [point], balance=BALANCE)
+            heat = similarity_map(source, [point], balance=BALANCE, spreading=True)
             figure = similarity_figure(volume, heat, [point], title=f"Where does it look like this? ({name})")
             written.append(out / f"similarity_{name.replace(' ', '_')}.png")
             save(figure, written[-1])

@@ -20,6 +20,7 @@ from Vox2VecCore.errors import ModelError, PointError, Vox2VecError
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.separable import distinct_cells, in_one_thread, level_tensors, map_box, map_grid, map_voxels
+from Vox2VecCore.spreading import FEWEST_VOXELS, spread
 from Vox2VecCore.volume import Volume
 
 BALANCE_STEEPNESS = 6.0
@@ -66,7 +67,14 @@ def level_weights(levels: int, balance: float) -> NDArray[np.float64]:
     return weights / weights.sum()
 
 
-def make_query(pyramid: FeaturePyramid, positive: ArrayLike, negative: ArrayLike = (), balance: float = 0.5) -> Query:
+def make_query(
+    pyramid: FeaturePyramid,
+    positive: ArrayLike,
+    negative: ArrayLike = (),
+    balance: float = 0.5,
+    *,
+    spreading: bool = False,
+) -> Query:
     """A query from clicked points.
 
     On every level ``p`` is the mean of the positive unit vectors, renormalised. Of negative points, with mean
@@ -78,24 +86,35 @@ def make_query(pyramid: FeaturePyramid, positive: ArrayLike, negative: ArrayLike
     :param positive: (n, 3) points in RAS millimetres, at least one.
     :param negative: (m, 3) points in RAS millimetres, or none.
     :param balance: 0 looks at the spot itself, 1 at its surroundings (:func:`level_weights`).
+    :param spreading: look also for what looks like the places found, and so on (:mod:`Vox2VecCore.spreading`).
     :raises PointError: if a point lies outside the scan or where nothing was embedded, or there is no positive.
     """
     wanted = _clicked(pyramid, positive)
     unwanted = _clicked(pyramid, negative)
     if len(wanted[0]) == 0:
         raise PointError("A similarity query needs at least one positive point.")
-    vectors, lengths = [], []
+    if spreading and np.count_nonzero(pyramid.body) >= FEWEST_VOXELS:
+        found = spread(pyramid, wanted, unwanted, level_weights(len(wanted), balance))
+        return _query(pyramid, wanted, found, np.ones(len(found)))
+    prototypes = []
     for yes, no in zip(wanted, unwanted, strict=True):
         prototype = _unit(yes.mean(axis=0))
         if len(no):
             against = _unit(no.mean(axis=0))
             prototype = prototype - NEGATIVE_SHARE * max(0.0, float(prototype @ against)) * against
-        lengths.append(float(np.linalg.norm(prototype)))
-        vectors.append(_unit(prototype).astype(np.float32))
-    weights = level_weights(len(vectors), balance) * lengths
+        prototypes.append(prototype)
+    return _query(pyramid, wanted, prototypes, level_weights(len(prototypes), balance))
+
+
+def _query(
+    pyramid: FeaturePyramid, clicked: list[NDArray[np.float32]], prototypes: list[NDArray], weights: NDArray[np.float64]
+) -> Query:
+    """A query whose levels count by their weights and by how long their prototypes are."""
+    weights = weights * [np.linalg.norm(each) for each in prototypes]
     weights /= max(weights.sum(), np.finfo(float).tiny)
-    peak = sum(w * (yes @ v) for w, yes, v in zip(weights, wanted, vectors, strict=True)).max()
-    return Query(tuple(vectors), tuple(weights.tolist()), float(peak), pyramid.model_hash)
+    vectors = tuple(_unit(each).astype(np.float32) for each in prototypes)
+    peak = sum(w * (yes @ v) for w, yes, v in zip(weights, clicked, vectors, strict=True)).max()
+    return Query(vectors, tuple(weights.tolist()), float(peak), pyramid.model_hash)
 
 
 def _clicked(pyramid: FeaturePyramid, points: ArrayLike) -> list[NDArray[np.float32]]:
@@ -263,11 +282,12 @@ def similarity_on_grid(
     negative: ArrayLike = (),
     *,
     balance: float = 0.5,
+    spreading: bool = False,
     calibrated: bool = True,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """:func:`similarity_map` on the model's grid: (X, Y, Z) float32."""
-    query = make_query(pyramid, positive, negative, balance)
+    query = make_query(pyramid, positive, negative, balance, spreading=spreading)
     return whole_scan(pyramid, query, calibration(pyramid, query) if calibrated else None, progress)
 
 
@@ -277,6 +297,7 @@ def similarity_map(
     negative: ArrayLike = (),
     *,
     balance: float = 0.5,
+    spreading: bool = False,
     calibrated: bool = True,
     progress: Progress | None = None,
 ) -> Volume:
@@ -285,12 +306,15 @@ def similarity_map(
     :param positive: (n, 3) points in RAS millimetres, at least one.
     :param negative: (m, 3) points in RAS millimetres to look away from, or none.
     :param balance: 0 looks at the spot itself, 1 at its surroundings.
+    :param spreading: look also for what looks like the places found, and so on (:mod:`Vox2VecCore.spreading`).
     :param calibrated: percentiles 0 to 100 among the scan's body voxels; otherwise weighted mean cosines.
     :return: float32 on the CT's own grid, with exactly its shape and affine; 0 outside the body.
     :raises PointError: if a point lies outside the scan or there is no positive one.
     :raises Cancelled: when ``progress`` says so.
     """
-    values = similarity_on_grid(pyramid, positive, negative, balance=balance, calibrated=calibrated, progress=progress)
+    values = similarity_on_grid(
+        pyramid, positive, negative, balance=balance, spreading=spreading, calibrated=calibrated, progress=progress
+    )
     if not calibrated:
         values *= pyramid.body
     return Volume(pyramid.grid.to_source(values), pyramid.grid.source_affine, "similarity")

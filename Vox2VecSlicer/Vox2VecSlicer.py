@@ -242,16 +242,17 @@ class Vox2VecSlicerLogic(ScriptedLoadableModuleLogic):
         self.session.state.volume = volumeNode
         self.session.embed(wait=True)
 
-    def similarityMap(self, volumeNode, positive, negative=(), balance: float = 0.5):
+    def similarityMap(self, volumeNode, positive, negative=(), balance: float = 0.5, spreading: bool = True):
         """A volume of percentiles, 0 to 100, on the CT's own grid::
 
             heatMap = logic.similarityMap(ct, positive=[(r, a, s)], negative=[(r, a, s)], balance=0.3)
 
         :param balance: 0 for the tissue at the spot, 1 for its place in the body.
+        :param spreading: also what looks like the places found, and so on.
         """
         session = self.session
         self._embedded(volumeNode)
-        session.state.balance = balance
+        session.state.balance, session.state.spreading = balance, spreading
         session.points.clear()
         for point in positive:
             session.points.addPositive(point)

@@ -7,8 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from Testing.support.pyramids import concatenation, plain_grid, pyramid_of, random_levels
+from Vox2VecCore.embedding import embed
 from Vox2VecCore.errors import Cancelled, ModelError, PointError, Vox2VecError
 from Vox2VecCore.grid import ModelGrid
 from Vox2VecCore.progress import Progress
@@ -23,8 +25,11 @@ from Vox2VecCore.similarity import (
     similarity_on_grid,
     whole_scan,
 )
+from Vox2VecCore.volume_io import read_labels, read_volume
 
 SHAPE = (37, 22, 19)
+T6_T8_T10_T12, FROM_L3_TO_T1 = (38, 36, 34, 32), range(29, 44)
+"""Labels of the demo CT."""
 
 
 @pytest.fixture
@@ -264,3 +269,54 @@ def test_many_voxels_and_few_find_the_same_cells():
         if max(stride) > 1:
             np.testing.assert_array_equal(rows, np.unique(flat))
         np.testing.assert_array_equal(rows[which], flat)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Along each of three rows what a place looks like turns slowly until little of it is left."""
+    length = 100
+    angle = np.linspace(0, np.pi, length)
+    level = np.zeros((length, 3, 1, 12), np.float32)
+    for row in range(3):
+        turning = np.stack([np.cos(angle), np.sin(angle), np.full(length, 0.6)], axis=1)
+        level[:, row, 0, 4 * row : 4 * row + 3] = turning
+    return pyramid_of([level], [(1, 1, 1)])
+
+
+def test_spreading_follows_what_changes_little_from_place_to_place(rows):
+    """The far end of the clicked row looks less like its near end than the other rows do; it is found all the same."""
+    plain_map, spread_map = (similarity_on_grid(rows, [(0, 0, 0)], spreading=each) for each in (False, True))
+    assert plain_map[80:, 0].max() < plain_map[:, 1:].min()
+    assert spread_map[80:, 0].min() > spread_map[:, 1:].max()
+
+
+def test_spreading_looks_away_from_negatives(rows):
+    heat = similarity_on_grid(rows, [(0, 0, 0)], [(0, 1, 0)], spreading=True)
+    assert heat[:, 1].mean() < heat[:, 2].min() <= heat[:, 2].max() < heat[:, 0].min()
+
+
+def test_spreading_where_there_is_nothing_to_spread_over():
+    same = pyramid_of([np.ones((8, 8, 8, 4)), np.ones((4, 4, 4, 4)), np.ones((2, 2, 2, 4))])
+    assert (similarity_on_grid(same, [(1, 1, 1)], spreading=True) == 100).all()
+    for count in (0, 1, 15, 16):
+        body = np.zeros((8, 8, 8), bool)
+        body.flat[:count] = True
+        heat = similarity_on_grid(pyramid_of(random_levels((8, 8, 8)), body=body), [(1, 1, 1)], spreading=True)
+        assert np.isfinite(heat).all() and (heat[~body] == 0).all()
+
+
+def test_one_click_lights_up_the_spine(demo_ct):
+    """With the shipped model, on the demo CT: most vertebrae, where plain similarity finds those nearby."""
+    labels = read_labels(demo_ct.with_name("demo_ct_labels.nii.gz"))
+    pyramid = embed(read_volume(demo_ct), "vox2vec-small", cache=False)
+    places = [labels.to_ras(np.argwhere(labels.array == each)[::37]) for each in FROM_L3_TO_T1]
+    voxels = [pyramid.grid.nearest_voxels(inside) for inside in places]
+    lit: dict[bool, list[int]] = {False: [], True: []}
+    for clicked in T6_T8_T10_T12:
+        depth = ndimage.distance_transform_edt(labels.array == clicked, sampling=labels.spacing_mm)
+        point = labels.to_ras([np.unravel_index(depth.argmax(), depth.shape)])
+        for spreading, counts in lit.items():
+            query = make_query(pyramid, point, spreading=spreading)
+            heat = [at_voxels(pyramid, query, each, calibration(pyramid, query)) for each in voxels]
+            counts.append(sum(np.mean(each > 95) > 0.4 for each in heat))
+    assert np.mean(lit[True]) > 10 and np.mean(lit[False]) < 8, lit

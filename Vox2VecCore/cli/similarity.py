@@ -49,6 +49,9 @@ def similarity(
     balance: Annotated[
         float, typer.Option("--balance", min=0, max=1, help="0 looks at the spot itself, 1 at its surroundings.")
     ] = 0.5,
+    spread: Annotated[
+        bool, typer.Option("--spread", help="Also find what looks like the places found, and so on: a whole spine.")
+    ] = False,
     cosine: Annotated[
         bool, typer.Option("--cosine", help="Bare cosine, -1 to 1, instead of percentiles of the body's voxels.")
     ] = False,
@@ -84,7 +87,15 @@ def similarity(
     from Vox2VecCore.similarity import similarity_map
 
     with progress() as bar:
-        heat = similarity_map(embedded.pyramid, wanted, unwanted, balance=balance, calibrated=not cosine, progress=bar)
+        heat = similarity_map(
+            embedded.pyramid,
+            wanted,
+            unwanted,
+            balance=balance,
+            spreading=spread,
+            calibrated=not cosine,
+            progress=bar,
+        )
     if out is not None:
         from Vox2VecCore.volume_io import write_volume
 
@@ -101,6 +112,7 @@ def similarity(
             "positive_ras": wanted,
             "negative_ras": unwanted,
             "balance": balance,
+            "spread": spread,
             "unit": "cosine" if cosine else "percentile",
             "map": None if out is None else str(out),
             "picture": None if picture is None else str(picture),

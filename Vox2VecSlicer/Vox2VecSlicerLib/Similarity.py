@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from Vox2VecCore.similarity import Query
 
 KIND = "similarity"
+PREPARING = "spreading"
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,15 +100,17 @@ class Similarity:
             self._maps = []
             self._views.empty(KIND)
             self.updated.emit()
+            if scans and self._state.spreading:
+                self._prepare(scans[0].pyramid)
             return
         negative = self._inside(scans, self._points.negative)
-        balance = self._state.balance
+        balance, spreading = self._state.balance, self._state.spreading
         pyramids = [scan.pyramid for scan in scans]
 
         def work(progress: Progress) -> list[tuple[Any, NDArray[np.float32]]]:
             from Vox2VecCore.similarity import make_query
 
-            query = make_query(pyramids[0], positive, negative, balance)
+            query = make_query(pyramids[0], positive, negative, balance, spreading=spreading)
             return [(query, percentiles(pyramid, query, progress)) for pyramid in pyramids]
 
         self._worker.submit(
@@ -141,6 +144,7 @@ class Similarity:
     def clear(self) -> None:
         """Forget the maps."""
         self._worker.cancel(KIND)
+        self._worker.cancel(PREPARING)
         self._maps = []
 
     def release(self) -> None:
@@ -148,6 +152,16 @@ class Similarity:
         self.clear()
         self._points.changed.disconnect(self.update)
         self._state.changed.disconnect(self._onState)
+
+    def _prepare(self, pyramid: "FeaturePyramid") -> None:
+        """Do now what the first click would otherwise wait for."""
+
+        def work(progress: Progress) -> None:
+            from Vox2VecCore.spreading import prepare
+
+            prepare(pyramid, progress)
+
+        self._worker.submit(PREPARING, "", work)
 
     def _show(self, scans: list[Scan], results: list[tuple[Any, NDArray[np.float32]]]) -> None:
         pairs = zip(scans, results, strict=True)
@@ -167,5 +181,5 @@ class Similarity:
         return scans[0].fromWorld(points[scans[0].contains(points)])
 
     def _onState(self, name: str) -> None:
-        if name in ("balance", "volume", "target"):
+        if name in ("balance", "spreading", "volume", "target"):
             self.update()

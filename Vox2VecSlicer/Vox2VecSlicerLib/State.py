@@ -124,6 +124,7 @@ class ModuleState:
     device = Parameter("auto", _one_of("auto", "cpu", "cuda", "mps"))
     engine = Parameter("auto", _one_of("auto", "torch", "openvino"))
     balance = Parameter(0.5, _between(0, 1), _number)
+    spreading = Parameter(True, _flag)
     threshold = Parameter(95.0, _between(0, 100), _number)
     opacity = Parameter(0.5, _between(0, 1), _number)
     hover = Parameter(False, _flag)

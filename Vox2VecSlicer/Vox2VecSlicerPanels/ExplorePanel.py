@@ -14,6 +14,7 @@ class ExplorePanel:
         self._ui, self._session = ui, session
         binding.flag(ui.hoverCheckBox, "hover")
         binding.number(ui.balanceSlider, "balance")
+        binding.flag(ui.spreadCheckBox, "spreading")
         binding.number(ui.thresholdSlider, "threshold")
         binding.number(ui.opacitySlider, "opacity")
         binding.choice(

@@ -9,7 +9,7 @@ from Vox2VecWeb.Page import Page
 from Vox2VecWeb.Readout import placeText
 from Vox2VecWeb.Viewports import THREE_D, Click, Viewports
 
-SHARED = ("balance", "threshold", "opacity", "hover", "view")
+SHARED = ("balance", "spreading", "threshold", "opacity", "hover", "view")
 LEGEND_STOPS = 9
 
 
