@@ -5,6 +5,7 @@ import time
 import unittest
 
 import slicer
+from Vox2VecGeometryTest import scan
 
 
 class Vox2VecModuleTest(unittest.TestCase):
@@ -32,11 +33,9 @@ class Vox2VecModuleTest(unittest.TestCase):
             self.assertTrue(hasattr(ui, name), name)
 
     def test_embed_is_refused_without_a_volume_and_offered_with_one(self) -> None:
-        import numpy as np
-
         widget = self.widget()
         self.assertFalse(widget.ui.embedButton.enabled)
-        ct = slicer.util.addVolumeFromArray(np.full((40, 50, 60), -1000, np.int16), name="CT")
+        ct = scan()
         widget.ui.volumeSelector.setCurrentNode(ct)
         slicer.app.processEvents()
         self.assertIs(widget.session.state.volume, ct)

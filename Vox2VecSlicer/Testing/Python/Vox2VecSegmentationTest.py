@@ -1,5 +1,6 @@
 """Strokes in a real Slicer: painted in the embedded editor's segmentation, learned, applied, undone."""
 
+import time
 import unittest
 
 import numpy as np
@@ -65,6 +66,9 @@ class Vox2VecSegmentationTest(unittest.TestCase):
         self.session.state.volume = scan(seed=1)
         self.session.embed()
         slicer.mrmlScene.Clear()
-        for _ in range(20):
+        deadline = time.monotonic() + 60  # the tile that is being computed is finished first
+        while self.session.busy and time.monotonic() < deadline:
             slicer.app.processEvents()
+            time.sleep(0.01)
         self.assertFalse(self.session.busy)
+        self.assertIsNone(self.session.state.volume)
