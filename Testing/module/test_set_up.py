@@ -77,6 +77,22 @@ def test_openvino_is_left_out_when_it_is_not_wanted(panel, pytorch_extension, pa
     assert [requirements for requirements, _ in packaging] == [["nibabel>=5.2", "safetensors>=0.4.5"]]
 
 
+def test_a_failing_installation_is_said_in_a_sentence(panel, pytorch_extension, packaging, monkeypatch) -> None:
+    def fail(_logic, **_options):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(sys.modules["PyTorchUtils"].PyTorchUtilsLogic, "installTorch", fail)
+    panel.widget.setupPanel.refresh()
+    panel.press(panel.ui.installButton)
+    assert "no network" in panel.ui.errorLabel.text
+    from Vox2VecSlicerLib import Installation
+
+    monkeypatch.setattr(Installation, "sys", types.SimpleNamespace(platform="darwin"))
+    monkeypatch.setattr(Installation, "platform", types.SimpleNamespace(machine=lambda: "x86_64"))
+    panel.press(panel.ui.installButton)
+    assert "Intel" in panel.ui.errorLabel.text
+
+
 def test_without_the_pytorch_extension_it_says_what_to_do(panel, nothing_installed) -> None:
     panel.widget.setupPanel.refresh()
     panel.press(panel.ui.installButton)

@@ -3,9 +3,18 @@
 import numpy as np
 import pytest
 import slicer
+import vtk
 
 from Testing.support.pyramids import ISOTROPIC, pyramid_of, random_levels
-from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, put, sliceViews, volumeNode
+from Testing.support.slicer_nodes import (
+    GEOMETRIES,
+    PARENTS,
+    linearTransform,
+    put,
+    rigid,
+    sliceViews,
+    volumeNode,
+)
 from Vox2VecCore.grid import grid_scan
 from Vox2VecSlicerLib import Geometry, Volumes
 from Vox2VecSlicerLib.Layers import compositeNodes
@@ -159,3 +168,30 @@ def test_everything_goes_when_it_is_cleared(views, scene):
     views.clear()
     left = scene.GetNumberOfNodes() - before
     assert left <= 1, "only the colour table stays"
+
+
+def test_the_map_follows_a_scan_that_is_moved(session):
+    """By a transform that it is put under, and by one that changes; the point is another place in the scan then."""
+    node = volumeNode()
+    sliceViews(node)
+    session.embed(node, wait=True)
+    point = np.array((10.0, 0.0, 0.0))
+    session.points.addPositive(point)
+    session.wait()
+    first = slicer.util.arrayFromVolume(session.overlayNode).copy()
+    session.state.view = "colors"
+    session.wait()
+    transform = linearTransform(rigid((0, 0, 5), (20, 0, 0)))
+    node.SetAndObserveTransformNodeID(transform.GetID())
+    session.wait()
+    for kind in ("similarity", "colors"):
+        assert session.views.overlay(kind, node).node.GetParentTransformNode() is transform
+    assert session.similarityAt(point) > 99, "the place that is under the point now"
+    moved = slicer.util.arrayFromVolume(session.overlayNode).copy()
+    assert (moved != first).any()
+    transform.SetMatrixTransformToParent(vtk.vtkMatrix4x4())
+    session.wait()
+    np.testing.assert_array_equal(slicer.util.arrayFromVolume(session.overlayNode), first)
+    assert session.isEmbedded(node)
+    transform.SetMatrixTransformToParent(Geometry.toVtk(np.diag([-1.0, 1, 1, 1])))
+    assert not session.isEmbedded(node), "the patient is turned around: the network has to see that"

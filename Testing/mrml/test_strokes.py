@@ -94,6 +94,15 @@ def test_names_colours_and_terminology_reach_the_result(painted):
     assert painted.canUndo
     painted.undo()
     assert len(segmentVoxels(node, segmentIDs(node)[0], painted.state.volume)) == 0
+    segment.SetName("Spleen")
+    segment.SetColor(0.9, 0.1, 0.3)
+    painted.updatePreview(wait=True)
+    painted.apply(wait=True)
+    (only,) = segmentIDs(node)
+    found = node.GetSegmentation().GetSegment(only)
+    assert found.GetName() == "Spleen"
+    np.testing.assert_allclose(found.GetColor(), (0.9, 0.1, 0.3))
+    assert len(segmentVoxels(node, only, painted.state.volume)) > 0
 
 
 def test_applying_again_takes_back_what_is_no_longer_found(painted):

@@ -21,11 +21,13 @@ from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.SegmentContents import LabelBox, SegmentContent, labelBox, occupied
 from Vox2VecSlicerLib.Segments import (
     addSegment,
+    describe,
     newSegmentation,
     orientedImage,
     refer,
     segmentIDs,
     setSharedLabels,
+    tag,
 )
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.SlicePreview import SlicePreview, Slices, slicesOf
@@ -42,6 +44,7 @@ TOPIC = "head"
 READING = "head reading"
 STORING = "head text"
 WHOLE = "head whole scan"
+ORIGIN_TAG = "Vox2Vec.Strokes"
 PREVIEW_NAME = "Vox2Vec preview"
 PREVIEW_OPACITY = 0.45
 QUIET_SECONDS = 0.15
@@ -226,7 +229,11 @@ class FewShot:
             else:
                 self.updated.emit()
 
-        contents = {segmentFor(node, each): contentOf(preview, each.label) for each in preview.structures}
+        origins = self._strokes.origins()
+        contents = {
+            segmentFor(node, each, origins.get(each.label, "")): contentOf(preview, each.label)
+            for each in preview.structures
+        }
         self._result.write(preview.scan, contents, _("Applying"), done, self._onFailed)
         return node
 
@@ -298,10 +305,22 @@ class FewShot:
             self._onStrokes()
 
 
-def segmentFor(node: "vtkMRMLSegmentationNode", structure: Structure) -> str:
-    """The segment of a structure in a segmentation, by its name; made when it is not there yet."""
-    found = node.GetSegmentation().GetSegmentIdBySegmentName(structure.name)
-    return str(found) if found else addSegment(node, structure.name, structure.color, structure.terminology)
+def segmentFor(node: "vtkMRMLSegmentationNode", structure: Structure, origin: str = "") -> str:
+    """The segment of a structure in a segmentation, by its name; made when it is not there yet.
+
+    :param origin: names the strokes that the structure comes from. What was made from the same strokes before is taken
+        whatever its name is, and gets the name, colour and terminology that the structure has by now.
+    """
+    segmentation = node.GetSegmentation()
+    made = [each for each in segmentIDs(node) if origin and tag(segmentation.GetSegment(each), ORIGIN_TAG) == origin]
+    found = made[0] if made else str(segmentation.GetSegmentIdBySegmentName(structure.name) or "")
+    if not found:
+        found = addSegment(node, structure.name, structure.color, structure.terminology)
+    if origin:
+        segment = segmentation.GetSegment(found)
+        segment.SetTag(ORIGIN_TAG, origin)
+        describe(segment, structure.name, structure.color, structure.terminology)
+    return found
 
 
 def contentOf(preview: Preview, label: int) -> Callable[[Progress], SegmentContent]:

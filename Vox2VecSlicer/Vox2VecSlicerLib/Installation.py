@@ -3,7 +3,9 @@
 PyTorch comes through the PyTorch extension, the rest through ``slicer.packaging`` (Slicer 5.11 and newer) or pip.
 """
 
+import platform
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -71,6 +73,13 @@ def install(*files: Path) -> None:
 
 
 def _installTorch() -> None:
+    if sys.platform == "darwin" and platform.machine() == "x86_64":
+        raise InstallationError(
+            _(
+                "PyTorch has had no builds for Intel applications on Macs since version 2.2, and this Slicer is one; "
+                "use Slicer on another computer, or Vox2Vec's own command line or browser viewer on this one."
+            )
+        )
     try:
         from PyTorchUtils import PyTorchUtilsLogic
     except ImportError as error:
@@ -80,7 +89,14 @@ def _installTorch() -> None:
                 "Slicer, and press Install again."
             )
         ) from error
-    torch = PyTorchUtilsLogic().installTorch(askConfirmation=True, torchVersionRequirement=TORCH.removeprefix("torch"))
+    try:
+        torch = PyTorchUtilsLogic().installTorch(
+            askConfirmation=True, torchVersionRequirement=TORCH.removeprefix("torch")
+        )
+    except Exception as error:  # pip and the extension raise what they like
+        raise InstallationError(
+            _("PyTorch could not be installed ({error}); check the connection and the log.").format(error=error)
+        ) from error
     if torch is None:
         raise InstallationError(_("PyTorch was not installed; Vox2Vec cannot embed scans without it."))
 

@@ -109,7 +109,7 @@ class Overlay:
         if self._scan is not scan:
             self._images.clear()
             self._scan = scan
-        node.SetAndObserveTransformNodeID(scan.volumeNode.GetTransformNodeID())
+        self.follow()
         return node
 
     def _put(self, image: vtk.vtkImageData, scan: Scan, step: int) -> None:
@@ -121,6 +121,11 @@ class Overlay:
         node.SetIJKToRASMatrix(Geometry.toVtk(scan.gridToLocal @ stepsToGrid(step)))
         node.SetAndObserveImageData(image)
         node.EndModify(wasModifying)
+
+    def follow(self) -> None:
+        """Lie under the parent transform that the scan has by now."""
+        if self.node is not None and self._scan is not None:
+            self.node.SetAndObserveTransformNodeID(self._scan.volumeNode.GetTransformNodeID())
 
     def modified(self) -> None:
         """Let the views draw what was written to :attr:`values`."""

@@ -91,9 +91,16 @@ def addSegment(
     """
     segmentation = segmentationNode.GetSegmentation()
     segmentID = str(segmentation.AddEmptySegment(segmentation.GenerateUniqueSegmentID(name), name, color))
-    if terms:
-        segmentation.GetSegment(segmentID).SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), terms)
+    describe(segmentation.GetSegment(segmentID), name, color, terms)
     return segmentID
+
+
+def describe(segment: Any, name: str, color: tuple[float, float, float], terms: str) -> None:
+    """Name, colour and, if there is any, terminology of a segment."""
+    segment.SetName(name)
+    segment.SetColor(*color)
+    if terms:
+        segment.SetTag(slicer.vtkSegment.GetTerminologyEntryTagName(), terms)
 
 
 def tag(segment: Any, name: str) -> str:

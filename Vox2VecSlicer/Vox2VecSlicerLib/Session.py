@@ -18,6 +18,7 @@ import vtk
 from Vox2VecSlicerLib import Setup, Volumes
 from Vox2VecSlicerLib.Heads import HeadTool
 from Vox2VecSlicerLib.Layers import compositeNodes
+from Vox2VecSlicerLib.Observers import Observers
 from Vox2VecSlicerLib.SessionExplore import ExploreActions
 from Vox2VecSlicerLib.SessionSegment import SegmentActions
 from Vox2VecSlicerLib.Worker import Job
@@ -35,7 +36,19 @@ class Session(ExploreActions, SegmentActions):
 
     def __init__(self, scene: "vtkMRMLScene | None" = None, headTool: HeadTool | None = None) -> None:
         super().__init__(scene, headTool)
+        self._moved = False
+        self._scans = Observers()
         self._connect()
+
+    def poll(self, waitSeconds: float = 0.0) -> bool:
+        """Deliver finished work and follow mouse and transforms; returns whether something is under way."""
+        if self._moved:
+            self._moved = False
+            self.views.follow()
+            self.hover.forget()
+            self.similarity.update()
+            self.matching.update()
+        return super().poll(waitSeconds)
 
     def cancel(self) -> None:
         """Stop what is under way at its next step."""
@@ -58,6 +71,7 @@ class Session(ExploreActions, SegmentActions):
     def shutdown(self, timeoutSeconds: float = 5.0) -> bool:
         """End the thread, waiting for it no longer than asked, and leave no observer; returns whether it has ended."""
         self._observers.remove()
+        self._scans.remove()
         ended = self._worker.shutdown(timeoutSeconds)
         for each in (
             self.fewShot,
@@ -87,6 +101,8 @@ class Session(ExploreActions, SegmentActions):
         self.fewShot.updated.connect(self.previewUpdated.emit)
         self.heads.loaded.connect(self.headLoaded.emit)
         self.points.changed.connect(self.pointsChanged.emit)
+        self.state.changed.connect(self._onState)
+        self._watchScans()
         scene = self.scene
         self._observers.add(scene, scene.StartCloseEvent, self._onStartClose)
         self._observers.add(scene, [scene.EndCloseEvent, scene.EndImportEvent], self._onNewScene)
@@ -116,6 +132,20 @@ class Session(ExploreActions, SegmentActions):
             self.pca.update()
         self.heads.onEmbedded(volumeNode)
         self.embedded.emit(volumeNode)
+
+    def _onState(self, name: str) -> None:
+        if name in ("volume", "target"):
+            self._watchScans()
+
+    def _watchScans(self) -> None:
+        """Their parent transforms may be moved: by a registration, or by hand."""
+        self._scans.remove()
+        for node in (self.state.volume, self.state.target):
+            if node is not None:
+                self._scans.add(node, node.TransformModifiedEvent, self._onMoved)
+
+    def _onMoved(self, _caller: Any, _event: Any) -> None:
+        self._moved = True
 
     def _onHover(self, volumeNode: Any, world: Any) -> None:
         if volumeNode is self.state.volume and self.isEmbedded(self.state.target):

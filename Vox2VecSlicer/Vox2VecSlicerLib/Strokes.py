@@ -109,6 +109,11 @@ class Strokes:
             found[segmentID] = Structure(label, segment.GetName(), (r, g, b), terminology(segment))
         return found
 
+    def origins(self) -> dict[int, str]:
+        """By the label of a structure: which strokes of which segmentation it is painted with."""
+        node = self._state.strokes
+        return {each.label: f"{node.GetID()} {segmentID}" for segmentID, each in self.structures().items()}
+
     def keepLabelsOf(self, known: list[Structure], background: int = BACKGROUND) -> None:
         """Structures of a head that was loaded keep their labels: segments of the same names mean the same, and
         others get labels that the head does not use. What is painted as background gets the head's own label for it."""

@@ -78,6 +78,11 @@ class Views:
                 title = _("Similarity\n(percentile)") if kind == "similarity" else _("Uncertainty\n(%)")
                 overlay.showLegend(shown and self._legend, title)
 
+    def follow(self) -> None:
+        """Overlays lie under the parent transforms that their scans have by now."""
+        for overlay in self._overlays.values():
+            overlay.follow()
+
     def showLegend(self, shown: bool) -> None:
         """A legend of the overlay's colours."""
         self._legend = shown

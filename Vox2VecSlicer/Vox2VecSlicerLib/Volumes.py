@@ -115,9 +115,10 @@ class ScanSource:
 
 
 def fingerprint(volumeNode: "vtkMRMLVolumeNode") -> tuple:
-    """Changes when a node's voxels or geometry change."""
+    """Changes when a node's voxels or geometry change, or what the network has to see of its parent transform."""
     image = volumeNode.GetImageData()
-    return (None if image is None else image.GetMTime(), Geometry.ijkToLocal(volumeNode).tobytes())
+    geometry = Geometry.ijkToLocal(volumeNode), Geometry.correction(volumeNode)
+    return (None if image is None else image.GetMTime(), *(matrix.tobytes() for matrix in geometry))
 
 
 def source(volumeNode: "vtkMRMLScalarVolumeNode | None", roiNode: "vtkMRMLMarkupsROINode | None" = None) -> ScanSource:
