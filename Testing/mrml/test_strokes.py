@@ -26,8 +26,11 @@ def painted(session):
     strokes = session.strokesNode()
     session.ids_ = segmentIDs(strokes)
     paint(session, session.ids_[0], [(2, 2, k) for k in range(8, 18)])
+    session.wait()
+    assert session.headTool.prepared == 1 and session.headTool.learnt == 0, "the time until the second stroke is used"
     paint(session, session.ids_[1], [(20, 17, k) for k in range(8, 18)])
     session.wait()
+    assert session.headTool.learnt == 1
     return session
 
 

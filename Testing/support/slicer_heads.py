@@ -32,7 +32,10 @@ class NearestClass:
     """Nearest class mean in the embedding."""
 
     def __init__(self) -> None:
-        self.learnt = 0
+        self.learnt = self.prepared = 0
+
+    def prepare(self, example: Example, base: object) -> None:
+        self.prepared += 1
 
     def learn(
         self, example: Example, structures: Sequence[Structure], method: str, base: object, progress: Progress

@@ -28,14 +28,15 @@ class CoreHeads:
         self._session: HeadSession | None = None
         self._for: tuple[Any, ...] = ()
 
+    def prepare(self, example: Example, base: Any) -> None:
+        """See :meth:`Heads.HeadTool.prepare`."""
+        self._of(example, base).intensity  # noqa: B018 - it is kept
+
     def learn(
         self, example: Example, structures: Sequence[Structure], method: str, base: Any, progress: Progress
     ) -> Head:
         """See :meth:`Heads.HeadTool.learn`."""
-        if self._session is None or self._for != (example.pyramid, base):
-            self._session = HeadSession(example.pyramid, example.volume, head=base)
-            self._for = (example.pyramid, base)
-        session = self._session
+        session = self._of(example, base)
         session.method = method
         session.background = BACKGROUND if base is None else self.background(base)
         session.classes = [
@@ -90,6 +91,13 @@ class CoreHeads:
         """Drop the session of the scan that was painted."""
         self._session, self._for = None, ()
 
+    def _of(self, example: Example, base: Any) -> HeadSession:
+        """The session of a scan, begun when it is not that of the last one."""
+        if self._session is None or self._for != (example.pyramid, base):
+            self._session = HeadSession(example.pyramid, example.volume, head=base)
+            self._for = (example.pyramid, base)
+        return self._session
+
     def _with(self, head: Head, example: Example) -> HeadSession:
         """The session that is kept, if the head comes from it, or one of its own."""
         session = self._session
@@ -98,5 +106,5 @@ class CoreHeads:
         return session
 
 
-def _percent(uncertainty: np.ndarray) -> np.ndarray:
-    return uncertainty.astype(np.float32) * np.float32(100 / FULL_DOUBT)
+def _percent(uncertainty: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.rint(np.arange(FULL_DOUBT + 1) * 100 / FULL_DOUBT).astype(np.uint8)[uncertainty]

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 TOPIC = "head"
 READING = "head reading"
 STORING = "head text"
+PREPARATION = "head preparation"
 WHOLE = "head whole scan"
 ORIGIN_TAG = "Vox2Vec.Strokes"
 PREVIEW_NAME = "Vox2Vec preview"
@@ -125,6 +126,7 @@ class FewShot:
         self._changedAt = None
         if self._strokes.status():
             self.clearPreview()
+            self._prepare()
         elif self._scans(self._state.volume) is not None:
             self.update()
         return False
@@ -277,6 +279,13 @@ class FewShot:
             self._onFailed,
         )
         self.updated.emit()
+
+    def _prepare(self) -> None:
+        """The first stroke is there and something is missing still: use the time."""
+        scan, tool, base = self._scans(self._state.volume), self._tool, self._base
+        if scan is not None and self._strokes.isBegun:
+            example = Example(scan.pyramid, None, scan.source.volume)
+            self._worker.submit(PREPARATION, "", lambda _progress: tool.prepare(example, base))
 
     def _drawSlices(self, scan: Scan, head: Any, image: "vtkOrientedImageData") -> None:
         fillSegments(self._nodeFor(scan), self._tool.structures(head), image)

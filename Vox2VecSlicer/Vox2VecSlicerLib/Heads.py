@@ -43,7 +43,7 @@ class Prediction:
     """
 
     labels: Volume
-    uncertainty: NDArray[np.float32] | None = None
+    uncertainty: NDArray | None = None
     next_ras: tuple[float, float, float] | None = None
 
 
@@ -62,6 +62,10 @@ class Example:
 
 class HeadTool(Protocol):
     """Trains, applies and keeps heads. Everything but reading structures is called in the worker."""
+
+    def prepare(self, example: Example, base: Any) -> None:
+        """Compute what learning from strokes in a scan needs besides the strokes."""
+        ...
 
     def learn(
         self, example: Example, structures: Sequence[Structure], method: str, base: Any, progress: Progress

@@ -55,6 +55,10 @@ class StoredLabels:
         """Whether any voxel has a label."""
         return any((plane == value).any() for plane in self.values)
 
+    def count(self, value: int) -> int:
+        """How many voxels have a label."""
+        return sum(int(np.count_nonzero(plane == value)) for plane in self.values)
+
     def voxels(self, value: int | None = None) -> tuple[NDArray[np.int64], NDArray]:
         """Voxels (n, 3), as (i, j, k), that have a label, or any but 0; and their labels (n,)."""
         found, labels = [np.zeros((0, 3), np.int64)], [np.zeros(0, self.values.dtype)]

@@ -48,6 +48,7 @@ class Strokes:
         self._labelsKept: dict[str, int] = {}
         self._background = BACKGROUND
         self._painted: dict[str, tuple[Any, bool]] = {}
+        self._numbering = False
         state.changed.connect(self._onState)
         self._watch()
 
@@ -103,7 +104,9 @@ class Strokes:
                 given = [_label(node.GetSegmentation().GetSegment(s)) for s in segmentIDs(node)]
                 label = max([*used, *kept.values(), *given]) + 1
             if label != _label(segment):
+                self._numbering = True  # our own number is no change that has to be learnt from
                 segment.SetTag(LABEL_TAG, str(label))
+                self._numbering = False
             used.add(label)
             r, g, b = segment.GetColor()
             found[segmentID] = Structure(label, segment.GetName(), (r, g, b), terminology(segment))
@@ -148,7 +151,7 @@ class Strokes:
     def status(self) -> str:
         """What is missing before a head can be trained, in one sentence; empty when nothing is."""
         node = self._state.strokes
-        painted = [] if node is None else [each for each in segmentIDs(node) if self._isPainted(node, each)]
+        painted = [] if node is None else [each for each in segmentIDs(node) if self.isPainted(node, each)]
         if not painted:
             return _("Paint a few strokes: some in the structure, some in what surrounds it (Background).")
         structures = [s for s in painted if s != self._state.backgroundSegment]
@@ -158,7 +161,13 @@ class Strokes:
             return _("Paint at least one stroke in the background, or in a second structure.")
         return ""
 
-    def _isPainted(self, node: "vtkMRMLSegmentationNode", segmentID: str) -> bool:
+    @property
+    def isBegun(self) -> bool:
+        """Whether anything is painted."""
+        node = self._state.strokes
+        return node is not None and any(self.isPainted(node, each) for each in segmentIDs(node))
+
+    def isPainted(self, node: "vtkMRMLSegmentationNode", segmentID: str) -> bool:
         """Whether a segment holds a voxel; looked up once for each change of it."""
         segment = node.GetSegmentation().GetSegment(segmentID)
         image = segment.GetRepresentation(BINARY_LABELMAP)
@@ -203,7 +212,8 @@ class Strokes:
             self.changed.emit()
 
     def _onStrokes(self, _caller: Any, _event: Any) -> None:
-        self.changed.emit()
+        if not self._numbering:
+            self.changed.emit()
 
 
 def _structureName(number: int) -> str:

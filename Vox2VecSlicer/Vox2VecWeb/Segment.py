@@ -9,8 +9,9 @@ import slicer
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS
 from Vox2VecSlicerLib.Nodes import removeFromScene
-from Vox2VecSlicerLib.Segments import hasVoxels, segmentIDs, segmentVoxels
+from Vox2VecSlicerLib.Segments import segmentIDs
 from Vox2VecSlicerLib.Session import Session
+from Vox2VecSlicerLib.StoredLabels import StoredLabels
 from Vox2VecWeb.Page import Page
 from Vox2VecWeb.Painting import BRUSH_MM, Painting
 from Vox2VecWeb.Viewports import Viewports
@@ -29,6 +30,7 @@ class Segment:
         self._painting = Painting(application.core.segmentation_editor)
         self._awaitsHead = False
         self._awaitsRelease = False
+        self._counted: dict[str, tuple[Any, str]] = {}
         page.show(
             tool="explore",
             brush=8.0,
@@ -139,7 +141,7 @@ class Segment:
                     "name": segment.GetName(),
                     "color": _hex(segment.GetColor()),
                     "background": segmentID == background,
-                    "painted": hasVoxels(strokes, segmentID),
+                    "painted": self._session.strokes.isPainted(strokes, segmentID),
                     "ml": shown.get(segment.GetName(), ""),
                 }
             )
@@ -147,17 +149,26 @@ class Segment:
         if state.result is not None:
             for segmentID in segmentIDs(state.result):
                 segment = state.result.GetSegmentation().GetSegment(segmentID)
-                count = len(segmentVoxels(state.result, segmentID, state.volume))
                 results.append(
                     {
                         "id": segmentID,
                         "name": segment.GetName(),
                         "color": _hex(segment.GetColor()),
-                        "ml": _ml(count, state.volume),
+                        "ml": self._resultMl(segmentID, segment),
                     }
                 )
         status = "" if strokes is None else self._session.strokesStatus()
         self._page.show(structures=rows, results=results, strokesStatus=status, head=self._session.headSummary())
+
+    def _resultMl(self, segmentID: str, segment: Any) -> str:
+        """Volume of a segment of the result; counted again only when it has changed, for every stroke asks for it."""
+        image, value = segment.GetRepresentation("Binary labelmap"), segment.GetLabelValue()
+        labels = StoredLabels.of(image)
+        stamp = None if labels is None else (image.GetMTime(), image.GetPointData().GetScalars().GetMTime(), value)
+        if segmentID not in self._counted or self._counted[segmentID][0] != stamp:
+            voxels = 0 if labels is None else labels.count(value)
+            self._counted[segmentID] = (stamp, _ml(voxels, self._session.state.volume))
+        return self._counted[segmentID][1]
 
     def _setTool(self, tool: str) -> None:
         if tool not in ("explore", "paint", "erase"):
