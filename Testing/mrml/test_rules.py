@@ -34,3 +34,11 @@ def test_importing_loads_nothing_heavy():
     repository = Path(__file__).parents[2]
     run = subprocess.run([sys.executable, "-c", code], cwd=repository, capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_every_deliberate_fault_fits_the_code():
+    """``Testing.tools.faults`` takes minutes; that it still has something to put its faults into is told here."""
+    from Testing.tools.faults import FAULTS, LIBRARY
+
+    for fault in FAULTS:
+        assert (LIBRARY / fault.file).read_text(encoding="utf-8").count(fault.right) == 1, fault.name

@@ -59,8 +59,8 @@ FAULTS = (
     Fault(
         "the parent transform of the overlay is dropped",
         "Overlay.py",
-        "node.SetAndObserveTransformNodeID(scan.volumeNode.GetTransformNodeID())",
-        "node.SetAndObserveTransformNodeID(None)",
+        "self.node.SetAndObserveTransformNodeID(self._scan.volumeNode.GetTransformNodeID())",
+        "self.node.SetAndObserveTransformNodeID(None)",
         (f"{MRML}/test_overlay.py", f"{PIXELS}::test_the_overlay_is_drawn_where_its_voxels_are"),
     ),
     Fault(
