@@ -3,7 +3,6 @@
 Every step can be switched off (:class:`PostProcessing`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +11,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from Vox2VecCore.errors import HeadError
+from Vox2VecCore.progress import Progress
+from Vox2VecCore.separable import in_threads
+from Vox2VecCore.shapes import Box
 
 Keep = Literal["touching", "largest", "all"]
+STAGE = "Tidying"
 EDGE_RADIUS_MM = 3.0
 EDGE_HU = 30.0
 """Differences of HU that count as an edge for the guided filter."""
@@ -80,25 +83,29 @@ def clean_parts(
     strokes: NDArray[np.integer] | None,
     voxel_mm3: float,
     processing: PostProcessing,
-    check: Callable[[], None] = lambda: None,
+    progress: Progress | None = None,
 ) -> None:
     """Drop parts and fill holes of every structure, in place.
 
     :param labels: (X, Y, Z) class values, 0 for background.
     :param strokes: class values of strokes on the same grid, or ``None``.
+    :raises Cancelled: when ``progress`` says so.
     """
-    boxes = ndimage.find_objects(labels)
-    for value, box in enumerate(boxes, start=1):
-        if box is None:
-            continue
-        check()
-        box = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
-        part, own = labels[box], labels[box] == value
-        kept = _kept(own, None if strokes is None else strokes[box] == value, voxel_mm3, processing)
+    found = [(value, where) for value, where in enumerate(ndimage.find_objects(labels), start=1) if where is not None]
+
+    def clean(structure: tuple[int, Box]) -> tuple[NDArray[np.intp], ...]:
+        """Drop parts, which are this structure's alone; return where its holes are."""
+        value, where = structure
+        part, own = labels[where], labels[where] == value
+        kept = _kept(own, None if strokes is None else strokes[where] == value, voxel_mm3, processing)
         part[own & ~kept] = 0
-        if processing.fill_holes:
+        return np.nonzero(_holes(kept)) if processing.fill_holes else ()
+
+    for (value, where), holes in zip(found, in_threads(clean, found, STAGE, progress), strict=True):
+        if holes:
             # Holes are background inside a structure; another structure in there stays what it is.
-            part[_holes(kept) & (part == 0)] = value
+            part = labels[where]
+            part[holes] = np.where(part[holes] == 0, value, part[holes])
 
 
 def _kept(

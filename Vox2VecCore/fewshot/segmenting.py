@@ -113,7 +113,7 @@ def segment(
         labels[painted != UNLABELLED] = own[painted != UNLABELLED]
     if processing != NO_PROCESSING:
         mm3 = abs(float(np.linalg.det(pyramid.grid.source_affine[:3, :3])))
-        clean_parts(labels, painted, mm3, processing, progress.check)
+        clean_parts(labels, painted, mm3, processing, progress)
     best = np.partition(coarse, -2, axis=0)[-2:] if len(coarse) > 1 else coarse
     doubt = (best[0] / np.maximum(best[-1], 1e-6) * CERTAIN).astype(np.uint8)
     uncertainty = _repeated(doubt, factor, pyramid.grid.shape) * pyramid.body

@@ -2,7 +2,7 @@
 
 Random walks (Grady, IEEE TPAMI 2006) with the head's probabilities as prior (Grady, CVPR 2005): every cell takes the
 mean of its neighbours' probabilities, weighted by how alike they are in HU, and of its own prior; cells
-with strokes stay what they were painted. One sparse system a class, by conjugate gradients.
+with strokes stay what they were painted. One sparse system a class but for the first, by conjugate gradients.
 
 Before it, a structure becomes less likely away from its strokes: what looks like the spleen in the leg is not.
 """
@@ -106,7 +106,8 @@ def random_walk(
         result[free], _ = cg(system, right.astype(np.float32), own[k, free], rtol=TOLERANCE, maxiter=STEPS, M=inverse)
         return result
 
-    result = np.clip(in_threads(walked, range(len(own)), STAGE, progress), 0, None)
+    others = np.clip(in_threads(walked, range(1, len(own)), STAGE, progress), 0, 1).reshape(-1, count)
+    result = np.concatenate([np.clip(1 - others.sum(axis=0, keepdims=True), 0, 1), others])  # together they are 1
     out = prior.copy()
     out[:, inside] = result / np.maximum(result.sum(axis=0), 1e-9)
     return out
