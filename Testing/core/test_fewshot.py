@@ -222,6 +222,17 @@ def test_leaving_strokes_out_is_learning_without_them(pyramid):
         np.testing.assert_allclose(maps(examples.vectors), without(examples.vectors), atol=1e-3)
 
 
+def test_moments_of_long_vectors_are_whole():
+    """They are made by blocks of columns, each product of two of them once."""
+    rng = np.random.default_rng(0)
+    x, w, index = rng.normal(size=(40, 300)).astype(np.float32), rng.random(40), rng.integers(0, 3, 40)
+    parts = [torch.from_numpy(part) for part in (x, index, w.astype(np.float32))]
+    found = fitting._Moments.of(*parts, 3)
+    np.testing.assert_allclose(found.products, (x.T * w) @ x, atol=1e-4)
+    np.testing.assert_allclose(found.sums, (np.eye(3)[index].T * w) @ x, atol=1e-4)
+    np.testing.assert_allclose(found.weights, np.bincount(index, w, 3), rtol=1e-5)
+
+
 def test_probabilities_of_left_out_strokes_are_not_overconfident(pyramid):
     """Without anything to tell the classes apart, calibrated probabilities are near even."""
     rng = np.random.default_rng(0)

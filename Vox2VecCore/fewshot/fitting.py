@@ -11,20 +11,18 @@ these take them for it.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Literal, get_args
 
 import numpy as np
 import torch
-from numpy.linalg import LinAlgError
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.blas import ssyrk
 from torch import Tensor
 from torch.nn import functional
 
 from Vox2VecCore.errors import HeadError
 from Vox2VecCore.fewshot.examples import Examples
+from Vox2VecCore.separable import in_one_thread
 
 Method = Literal["auto", "prototype", "ridge", "logistic", "mlp"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -40,6 +38,8 @@ PENALTY = 1e-3
 LOGISTIC_STEPS, LOGISTIC_WARM_STEPS = 25, 12
 HIDDEN, MLP_STEPS, MLP_NOISE = 32, 80, 0.1
 FOLDS = 3
+COLUMNS = 256
+"""Of a product of all vectors with themselves that are computed at a time."""
 STAYS = -1
 """Fold of examples that are never left out."""
 NOT_FINITE = "Learning from these strokes gave no finite numbers; paint more, or in other places."
@@ -63,8 +63,13 @@ class LinearMaps:
 
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Logits (n, classes) of vectors (n, C)."""
-        first = vectors @ self.weight + self.bias
-        return first if self.out is None else np.maximum(first, 0) @ self.out + self.out_bias
+        return in_one_thread(self._logits, torch.from_numpy(vectors)).numpy()
+
+    def _logits(self, vectors: Tensor) -> Tensor:
+        first = torch.addmm(torch.from_numpy(self.bias), vectors, torch.from_numpy(self.weight))
+        if self.out is None or self.out_bias is None:
+            return first
+        return torch.addmm(torch.from_numpy(self.out_bias), first.relu_(), torch.from_numpy(self.out))
 
     def divided(self, temperature: float) -> "LinearMaps":
         """The same decisions with logits divided by a number."""
@@ -130,7 +135,7 @@ def fit(
     # Sums over vectors add up, so that leaving strokes out costs no further pass over those that stay.
     fold = _folds(examples) if calibrate else np.full(len(examples.values), STAYS)
     folds = {int(n): task.moments(examples.labelled & (fold == n)) for n in np.unique(fold)}
-    painted = sum(folds.values(), _Moments.of(examples.vectors[:0], np.zeros((0, len(values)))))
+    painted = reduce(_Moments.__add__, folds.values())
     maps = task.fit(name, painted, np.ones(len(fold), bool), start)
     if not all(np.isfinite(part).all() for part in (maps.weight, maps.bias)):
         raise HeadError(NOT_FINITE)
@@ -166,22 +171,25 @@ class _Moments:
     :param squares: of the squared weights.
     """
 
-    products: NDArray[np.float32]
-    sums: NDArray[np.float32]
-    weights: NDArray[np.float32]
+    products: Tensor
+    sums: Tensor
+    weights: Tensor
     squares: float
 
     @classmethod
-    def of(cls, vectors: NDArray[np.float32], of_class: NDArray[np.float64]) -> "_Moments":
-        """:param of_class: (n, K) the weight of every vector (n, C) in its class, and 0 in the others."""
-        weights = of_class.sum(axis=1)
-        root = np.sqrt(weights)[:, None]
-        scaled = vectors * root.astype(np.float32)
+    def of(cls, vectors: Tensor, index: Tensor, weights: Tensor, classes: int) -> "_Moments":
+        """:param index: (n,) class of every vector (n, C), of ``classes``; ``weights`` (n,) are float32."""
+        root = weights.sqrt()[:, None]
+        scaled = vectors * root
         size = vectors.shape[1]
-        half = ssyrk(1.0, scaled.T) if len(vectors) else np.zeros((size, size), np.float32)  # the upper triangle
-        share = (of_class / np.maximum(root, 1e-30)).astype(np.float32)
-        squares = float(np.square(weights).sum())
-        return cls(half + np.triu(half, 1).T, share.T @ scaled, of_class.sum(axis=0).astype(np.float32), squares)
+        products = torch.empty(size, size)
+        for start in range(0, size, COLUMNS):  # symmetric: the rest of these rows only
+            stop = start + COLUMNS
+            torch.mm(scaled[:, start:stop].T, scaled[:, start:], out=products[start:stop, start:])
+            products[stop:, start:stop] = products[start:stop, stop:].T
+        of_class = functional.one_hot(index, classes).float() * root
+        sums = of_class.T @ scaled
+        return cls(products, sums, of_class.square().sum(0), float(weights.square().sum()))
 
     def __add__(self, other: "_Moments") -> "_Moments":
         return self._with(1, other)
@@ -228,7 +236,8 @@ class _Task:
         return self._moments(self.examples.vectors[rows], self.index[rows], self.examples.weights[rows])
 
     def _moments(self, vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray) -> _Moments:
-        return _Moments.of(vectors, np.eye(len(self.values))[index] * weights[:, None])
+        parts = (vectors, index, weights.astype(np.float32))
+        return in_one_thread(_Moments.of, *(torch.from_numpy(part) for part in parts), len(self.values))
 
     def fit(
         self, method: str, painted: _Moments, rows: NDArray[np.bool_], start: LinearMaps | None = None
@@ -239,7 +248,7 @@ class _Task:
         :param rows: the examples; all unknown ones are among them.
         """
         self.check()
-        maps = _discriminants(painted, PROTOTYPE_SHRINKAGE if method == "prototype" else None)
+        maps = in_one_thread(_discriminants, painted, PROTOTYPE_SHRINKAGE if method == "prototype" else None)
         if method == "prototype":
             return maps
         share = UNKNOWN_SHARE * len(self.values)
@@ -247,7 +256,8 @@ class _Task:
         if method == "ridge":
             self.check()
             nothing = np.full(len(self.unknown), self.background)
-            return _discriminants(painted + self._moments(self.unknown, nothing, as_background), None)
+            every = painted + self._moments(self.unknown, nothing, as_background)
+            return in_one_thread(_discriminants, every, None)
         weights = self.examples.weights.copy()
         weights[~self.examples.labelled] = as_background
         vectors, index, weights = self.examples.vectors[rows], self.index[rows], weights[rows]
@@ -281,27 +291,27 @@ def _discriminants(moments: _Moments, shrinkage: float | None) -> LinearMaps:
     :param shrinkage: 0 to 1; ``None`` for the oracle approximation (Chen et al., IEEE TSP 2010), at least 0.1.
     :raises HeadError: if the moments are not finite.
     """
-    total = np.maximum(moments.weights, np.float32(1e-12))
+    total = moments.weights.clamp_min(1e-12)
     means = moments.sums / total[:, None]
     covariance = (moments.products - means.T @ (means * total[:, None])) / total.sum()
     level = max(float(covariance.diagonal().mean()), 1e-8)
     if shrinkage is None:
         count = float(moments.weights.sum()) ** 2 / max(moments.squares, 1e-12) - len(means)
         shrinkage = max(LEAST_SHRINKAGE, _oracle_shrinkage(covariance, max(count, 1.0)))
-    covariance *= np.float32(1 - shrinkage)
-    covariance.flat[:: len(covariance) + 1] += np.float32(shrinkage * level)
-    try:
-        weight = cho_solve(cho_factor(covariance, overwrite_a=True), means.T)
-    except (LinAlgError, ValueError) as error:
-        raise HeadError(NOT_FINITE) from error
+    covariance *= 1 - shrinkage
+    covariance.diagonal().add_(shrinkage * level)
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if failed:
+        raise HeadError(NOT_FINITE)
+    weight = torch.cholesky_solve(means.T, factor)
     # A class without any voxel (a background that nobody painted in a scan of structures only) is never chosen.
-    bias = np.where(moments.weights > 0, -0.5 * (means.T * weight).sum(axis=0), -1e4)
-    return LinearMaps(np.ascontiguousarray(weight), bias.astype(np.float32))
+    bias = torch.where(moments.weights > 0, -0.5 * (means.T * weight).sum(0), -1e4)
+    return LinearMaps(weight.contiguous().numpy(), bias.numpy())
 
 
-def _oracle_shrinkage(covariance: NDArray[np.float32], count: float) -> float:
+def _oracle_shrinkage(covariance: Tensor, count: float) -> float:
     size = len(covariance)
-    squares, trace = float(np.vdot(covariance, covariance)), float(covariance.diagonal().sum()) ** 2
+    squares, trace = float(covariance.square().sum()), float(covariance.diagonal().sum()) ** 2
     below = (count + 1 - 2 / size) * (squares - trace / size)
     return min(1.0, ((1 - 2 / size) * squares + trace) / below) if below > 0 else 1.0
 
