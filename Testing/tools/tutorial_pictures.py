@@ -69,7 +69,7 @@ def main() -> None:
     session = panel.session
     volume, labels = read_volume(DEMO_CT), read_labels(DEMO_CT.with_name("demo_ct_labels.nii.gz"))
     array = np.asarray(volume.array)
-    ct = volumeNode(volume.affine, array, "CTChest")
+    ct = volumeNode(volume.affine, array, "DemoCT")
     views = {name: SliceView(name, name, SIZE) for name in ("Axial", "Sagittal")}
     panel.ui.volumeSelector.setCurrentNode(ct)
     save("setup", picture_of(panel, "setupSection"))
