@@ -61,8 +61,10 @@ def up_block(in_channels: int, out_channels: int, stride: Triple) -> nn.Sequenti
 
 def add_cropped(x: Tensor, skip: Tensor) -> Tensor:
     """``x`` cut to the size of ``skip`` (pooling rounds up, so upsampling may overshoot), plus ``skip``."""
-    depth, height, width = skip.shape[2:]
-    return x[:, :, :depth, :height, :width] + skip
+    if x.shape != skip.shape:  # not left to slicing alone, which costs OpenVINO a copy even where nothing is cut
+        depth, height, width = skip.shape[2:]
+        x = x[:, :, :depth, :height, :width]
+    return x + skip
 
 
 class FPN3d(nn.Module):

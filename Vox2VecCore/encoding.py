@@ -28,18 +28,20 @@ class StoredLevels(nn.Module):
         self.as_int8 = [storage_dtype(c).__name__ == "int8" for c in channels]
         self.standardised = statistics is not None
         for i, level in enumerate(statistics or ()):
-            self.register_buffer(f"mean_{i}", torch.tensor(level.mean))
-            self.register_buffer(f"inverse_std_{i}", 1 / torch.tensor(level.std))
+            self.register_buffer(f"mean_{i}", torch.tensor(level.mean).view(-1, 1, 1, 1))
+            self.register_buffer(f"inverse_std_{i}", 1 / torch.tensor(level.std).view(-1, 1, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Unit vectors (X_i, Y_i, Z_i, C_i) and magnitudes (X_i, Y_i, Z_i), level after level, finest first."""
         stored = []
         for i, level in enumerate(self.network(image)):
-            x = level.float().permute(0, 2, 3, 4, 1)  # at once: engines keep channels last, so that it costs nothing
+            x = level.float()
             if self.standardised:
                 x = (x - getattr(self, f"mean_{i}")) * getattr(self, f"inverse_std_{i}")
-            magnitude = x.square().sum(-1, keepdim=True).sqrt()
-            unit = (x / magnitude.clamp_min(SHORTEST))[0]
-            stored.append((unit * INT8_SCALE).round().to(torch.int8) if self.as_int8[i] else unit.half())
-            stored.append(magnitude[0, ..., 0].clamp_max(LARGEST_FLOAT16).half())
+            magnitude = x.square().sum(1, keepdim=True).sqrt()
+            unit = x * (INT8_SCALE if self.as_int8[i] else 1.0) / magnitude.clamp_min(SHORTEST)
+            unit = unit.round().to(torch.int8) if self.as_int8[i] else unit.half()
+            # Channels last at the very end: engines compute with them last, so that nothing is moved (measured).
+            stored.append(unit.permute(0, 2, 3, 4, 1)[0])
+            stored.append(magnitude[0, 0].clamp_max(LARGEST_FLOAT16).half())
         return tuple(stored)

@@ -203,6 +203,7 @@ class OpenVINOEngine:
         example = torch.zeros(1, 1, 32, 32, 32)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # tracing; OpenVINO knows no other way for a module
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # nothing is cut off tiles of whole strides
             traced = torch.jit.trace(module, example, check_trace=False)
         # The front end itself, not openvino.convert_model: that one reports its use over the network, runs the
         # module twice more, and takes three times as long.
