@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,18 @@ def describe() -> dict[str, Any]:
     }
 
 
-def matmul_gflops(size: int = 2048, repeats: int = 6) -> float:
-    """Single-precision matrix multiplication, best of several."""
+def matmul(size: int = 2048) -> tuple[Callable[[], object], float]:
+    """Single-precision matrix multiplication, and its floating-point operations."""
     a, b = torch.rand(size, size), torch.rand(size, size)
-    return 2 * size**3 / best_seconds(lambda: a @ b, repeats) / 1e9
+    return lambda: a @ b, 2.0 * size**3
+
+
+def best_in_rounds(works: Mapping[str, Callable[[], object]], rounds: int = 8) -> dict[str, float]:
+    """Shortest timing of each, taken in turn so that all meet the same moments of a busy machine."""
+    for work in works.values():
+        work()
+    times = [{name: seconds(work) for name, work in works.items()} for _ in range(rounds)]
+    return {name: min(one[name] for one in times) for name in works}
 
 
 def best_seconds(work: Callable[[], object], repeats: int = 3) -> float:
