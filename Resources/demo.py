@@ -184,15 +184,18 @@ def read_structures(ct: Path, volume: Volume, wanted: Mapping[str, Sequence[str]
     names_path = ct.with_name("structures.csv")
     if labels_path == ct or not (labels_path.is_file() and names_path.is_file()):
         return {}
-    with names_path.open(encoding="utf-8", newline="") as stream:
-        values = {row["structure"]: int(row["id"]) for row in csv.DictReader(stream)}
+    try:
+        with names_path.open(encoding="utf-8", newline="") as stream:
+            values = {row["structure"]: int(row["id"]) for row in csv.DictReader(stream)}
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise VolumeError(f"{names_path}: has no columns 'structure' and 'id' of whole numbers; remove it.") from error
     labels = read_labels(labels_path)
     if labels.shape != volume.shape:
         raise VolumeError(f"{labels_path}: does not have the shape of {ct}; remove it or put the right one there.")
     number = np.zeros(int(labels.array.max()) + 1, np.uint8)
     for n, names in enumerate(wanted.values(), start=1):
         number[[values[name] for name in names if values.get(name, len(number)) < len(number)]] = n
-    shown = number[labels.array]
+    shown = number[labels.array.clip(0)]
     masks = {said: shown == n for n, said in enumerate(wanted, start=1)}
     return {name: mask for name, mask in masks.items() if mask.any()}
 

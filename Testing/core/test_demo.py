@@ -112,6 +112,25 @@ def test_labels_of_another_scan(demo: ModuleType, tmp_path: Path) -> None:
         demo.read_structures(tmp_path / "scan.nii.gz", phantom((30, 30, 30)), {"liver": ("liver",)})
 
 
+@pytest.mark.parametrize("text", ["name,number\nliver,5\n", "structure,id\nliver\n", "structure,id\nliver,five\n"])
+def test_names_of_another_kind(demo: ModuleType, tmp_path: Path, text: str) -> None:
+    name_structures(tmp_path)
+    (tmp_path / "structures.csv").write_text(text)
+    with pytest.raises(demo.VolumeError, match="no columns 'structure' and 'id'"):
+        demo.read_structures(scan(tmp_path), phantom((60, 50, 40)), {"liver": ("liver",)})
+
+
+def test_offline_without_a_scan(tmp_path: Path) -> None:
+    command = [sys.executable, REPOSITORY / "Resources" / "Build" / "fetch_demo_ct.py", tmp_path / "data"]
+    offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")} | offline
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("The demo CT could not be downloaded (is this computer offline? pip: ")
+    assert done.stderr.endswith("use your own: make demo CT=scan.nii.gz\n") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "data").exists()
+
+
 def test_the_deepest_point_of_a_structure(demo: ModuleType) -> None:
     index = np.stack(np.meshgrid(*map(np.arange, (20, 30, 40)), indexing="ij"), axis=-1)
     inside = np.linalg.norm((index - (9, 13, 22)) * (2, 1, 1), axis=-1) < 7.5

@@ -87,6 +87,8 @@ def test_a_basis_survives_being_saved(pyramid, tmp_path: Path):
     loaded = PcaBasis.load(tmp_path / "colours.safetensors")
     np.testing.assert_array_equal(pca_colours(pyramid, loaded), pca_colours(pyramid, basis))
     assert loaded.model_hash == basis.model_hash
+    with pytest.raises(ModelError, match="cannot be written"):
+        basis.save(tmp_path / "gone" / "colours.safetensors")
 
 
 def test_files_that_are_no_basis_are_refused(pyramid, tmp_path: Path):

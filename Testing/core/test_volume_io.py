@@ -205,16 +205,19 @@ def test_spaces_of_nrrd_even_sheared(tmp_path: Path, space: str, signs: tuple[in
     np.testing.assert_array_equal(volume.array, HU)
 
 
-def test_detached_headers(tmp_path: Path) -> None:
+def test_detached_headers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     image = sitk.GetImageFromArray(HU.T)
     for suffix in (".nhdr", ".mhd"):
         sitk.WriteImage(image, str(tmp_path / f"scan{suffix}"))
         np.testing.assert_array_equal(read_volume(tmp_path / f"scan{suffix}").array, HU)
     for data in (*tmp_path.glob("*.raw*"), *tmp_path.glob("*.zraw")):
         data.unlink()
-    for suffix in (".nhdr", ".mhd"):
+    sitk.WriteImage(image, str(tmp_path / "cut.mha"))
+    (tmp_path / "cut.mha").write_bytes((tmp_path / "cut.mha").read_bytes()[:-1])
+    for name in ("scan.nhdr", "scan.mhd", "cut.mha"):
         with refused("lacks its data file"):
-            read_volume(tmp_path / f"scan{suffix}")
+            read_volume(tmp_path / name)
+    assert capfd.readouterr().err == "", "nothing but our sentence"
 
 
 # Values
