@@ -140,7 +140,7 @@ def _exploring(tab: Tab) -> dict[str, float]:
         tab.move("Red", x, y)
         tab.rest()
         tab.page.mouse.click(*tab.point("Red", x, y))
-        clicks.append(tab.page.wait_for_function(SETTLED, arg=QUIET_MS, polling=20).json_value())
+        clicks.append(tab.page.wait_for_function(SETTLED, arg=QUIET_MS, polling=20, timeout=EMBEDDED_MS).json_value())
         tab.page.evaluate("window.trame.trigger('clearPoints')")
         tab.until("get('points').length === 0 && !get('mapped')")
     return {
@@ -164,8 +164,12 @@ def _painting(tab: Tab) -> dict[str, float]:
         tab.drag("Red", (0.42 + 0.1 * row, y), (0.48 + 0.1 * row, y))
         tab.until(f"get('structures')[{row}].painted")
         if number:
-            slices.append(tab.page.wait_for_function(PREVIEWED, arg="slicesAt", polling=20).json_value())
-            whole.append(tab.page.wait_for_function(PREVIEWED, arg="wholeAt", polling=20).json_value())
+            slices.append(
+                tab.page.wait_for_function(PREVIEWED, arg="slicesAt", polling=20, timeout=EMBEDDED_MS).json_value()
+            )
+            whole.append(
+                tab.page.wait_for_function(PREVIEWED, arg="wholeAt", polling=20, timeout=EMBEDDED_MS).json_value()
+            )
         tab.rest()
     return {
         "stroke_median_ms": float(np.median(slices)),

@@ -1,9 +1,11 @@
 """Files to take away: segmentation, similarity map, head, scene.
 
-Voxels are gathered on the main thread, where the scene lives; what takes long, packing them, is done beside it.
+On the main thread, where the scene lives, voxels are copied, or written by Slicer as they are; what takes long, going
+through and packing them, is done beside it.
 """
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ import slicer
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.volume import Volume
 from Vox2VecSlicerLib import Geometry
-from Vox2VecSlicerLib.Segments import hasVoxels, segmentIDs, segmentVoxels
+from Vox2VecSlicerLib.Segments import hasVoxels, segmentIDs, voxelReader
 from Vox2VecSlicerLib.Session import Session
+from Vox2VecSlicerLib.StoredLabels import StoredLabels
 from Vox2VecWeb.Files import Transfers, safeName
+from Vox2VecWeb.Packing import compressNrrd, packFolder
 from Vox2VecWeb.Page import Page
 
 SUFFIXES = {"nifti": ".nii.gz", "nrrd": ".seg.nrrd", "map": ".nii.gz", "head": ".safetensors", "scene": ".mrb"}
@@ -87,12 +91,17 @@ class Downloads:
     def _labels(self, volumeNode: Any, path: Path) -> Callable[[], Any]:
         from Vox2VecCore.volume_io import write_volume
 
-        node = self._result()
-        labels = np.zeros(volumeNode.GetImageData().GetDimensions(), np.uint8, order="F")
-        for number, segmentID in enumerate(segmentIDs(node), start=1):
-            labels[tuple(segmentVoxels(node, segmentID, volumeNode).T)] = number
-        volume = Volume(labels, Geometry.ijkToLocal(volumeNode), node.GetName())
-        return lambda: write_volume(volume, path)
+        node, copied = self._result(), dict[int, StoredLabels]()
+        readers = [voxelReader(node, each, volumeNode, copied) for each in segmentIDs(node)]
+        shape, affine, name = volumeNode.GetImageData().GetDimensions(), Geometry.ijkToLocal(volumeNode), node.GetName()
+
+        def write() -> None:
+            labels = np.zeros(shape, np.uint8, order="F")
+            for number, read in enumerate(readers, start=1):
+                labels[tuple(read().T)] = number
+            write_volume(Volume(labels, affine, name), path)
+
+        return write
 
     def _map(self, volumeNode: Any, path: Path) -> Callable[[], Any]:
         from Vox2VecCore.volume_io import write_volume
@@ -110,18 +119,33 @@ class Downloads:
 
     def _segmentation(self, _volumeNode: Any, path: Path) -> Callable[[], Any]:
         """Slicer writes it, here on the main thread: it is the scene's own node."""
+        plain = path.with_name("plain.seg.nrrd")
         storage = slicer.vtkMRMLSegmentationStorageNode()
-        storage.SetFileName(str(path))
+        storage.SetFileName(str(plain))
+        storage.SetUseCompression(False)
         if not storage.WriteData(self._result()):
             raise Vox2VecError("The segmentation could not be written; see the log.")
-        return _done
+        return lambda: compressNrrd(plain, path)
 
     def _bundle(self, _volumeNode: Any, path: Path) -> Callable[[], Any]:
-        """As :meth:`_segmentation`: the scene itself."""
-        if not self._scene.WriteToMRB(str(path), None):
+        """As :meth:`_segmentation`: the scene itself, as the folder that an ``.mrb`` holds packed."""
+        folder = path.with_suffix("")
+        folder.mkdir()
+        storages = []
+        for node in slicer.util.getNodesByClass("vtkMRMLStorableNode", self._scene):
+            if node.GetSaveWithScene():
+                if node.GetStorageNode() is None:
+                    node.AddDefaultStorageNode()
+                storages.append(node.GetStorageNode())
+        before = [(each, each.GetUseCompression()) for each in storages if each is not None]
+        for storage, _ in before:
+            storage.SetUseCompression(False)
+        try:
+            written = self._scene.SaveSceneToSlicerDataBundleDirectory(str(folder), None)
+        finally:
+            for storage, compresses in before:
+                storage.SetUseCompression(compresses)
+        if not written:
+            shutil.rmtree(folder, ignore_errors=True)
             raise Vox2VecError("The scene could not be written; see the log.")
-        return _done
-
-
-def _done() -> None:
-    """It is written already."""
+        return lambda: packFolder(folder, path)

@@ -9,7 +9,7 @@ from typing import Any
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.volume import Volume
 from Vox2VecWeb.Files import whatToOpen
-from Vox2VecWeb.Scans import addToScene, nameOf
+from Vox2VecWeb.Scans import addToScene, inImageOrder, nameOf
 
 logger = logging.getLogger("Vox2Vec")
 
@@ -21,7 +21,7 @@ def readScan(path: Path) -> Volume:
     """
     from Vox2VecCore.volume_io import read_volume
 
-    return read_volume(path)
+    return inImageOrder(read_volume(path))
 
 
 class Opening:
