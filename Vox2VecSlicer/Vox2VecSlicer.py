@@ -201,11 +201,7 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.segment.enter()
 
     def _poll(self) -> None:
-        wasBusy = self.session.busy
-        busy = self.session.poll(WORKER_SHARE_SECONDS if wasBusy else 0.0)
-        if wasBusy and not self.session.busy:
-            for panel in (self.embed, self.segment):  # cancelled work ends without a result
-                panel.refresh()
+        busy = self.session.poll(WORKER_SHARE_SECONDS if self.session.busy else 0.0)
         busy = self.heads.batch.poll() or busy
         if not busy and not self.parent.isEntered:
             self._timer.stop()

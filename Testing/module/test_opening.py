@@ -8,12 +8,14 @@ from pathlib import Path
 import slicer
 
 from Testing.module.test_heads import painted, trained
-from Testing.support.heartbeat import MAX_GAP_MS
 
 __all__ = ["painted", "trained"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_OPENING_SECONDS = 0.3
+MAX_IMPORT_GAP_MS = 150.0
+"""Once in a process PyTorch's own start, which nobody can interrupt, holds Python's lock for about 50 ms, longer on a
+busy machine; importing it on the panel's thread would take seconds."""
 
 OPEN = """
 import gc, sys, tempfile, threading, time
@@ -24,10 +26,12 @@ from Testing.support.qt_stand_in import failures
 from Testing.support.qt_stand_in.desktop import Desktop
 import slicer
 desktop = Desktop(App(), Path("Vox2VecSlicer/Vox2VecSlicer.py").resolve(), Path(tempfile.mkdtemp()))
-importers = {}
+importers, opened = {}, []
 class Watched:
     def find_spec(name, path=None, target=None):
         importers.setdefault(name, threading.current_thread().name)
+        if name == "torch":
+            opened[:] = ["libtorch_python" in Path("/proc/self/maps").read_text()]
 sys.meta_path.insert(0, Watched)
 load, loading = slicer.util.loadUI, []
 def timed(path):
@@ -47,7 +51,7 @@ gc.collect()
 gc.disable()
 heart = Heartbeat()
 desktop.spin(lambda: not session.poll())
-print("REOPENED", heart.stop(), session.hasHead, importers.get("torch"))
+print("REOPENED", heart.stop(), session.hasHead, importers.get("torch"), *opened)
 desktop.close_module()
 assert not failures.recorded, failures.recorded
 """
@@ -76,10 +80,12 @@ def test_a_fresh_process(panel, trained, tmp_path: Path) -> None:
     for _ in range(3):
         said = fresh_process(scene)
         assert said["OPENED"][1:] == [], "imported on opening"
-        assert said["REOPENED"][1:] == ["True", "vox2vec-worker"]
+        assert said["REOPENED"][1:] == ["True", "vox2vec-worker", "True"], (
+            "a head, where PyTorch was imported, its library open"
+        )
         seconds.append(float(said["OPENED"][0]))
         gaps.append(float(said["REOPENED"][0]))
-        if min(seconds) < MAX_OPENING_SECONDS and min(gaps) < MAX_GAP_MS:
+        if min(seconds) < MAX_OPENING_SECONDS and min(gaps) < MAX_IMPORT_GAP_MS:
             return
     raise AssertionError(f"opening took {min(seconds):.2f} s; the panel stood still for {min(gaps):.0f} ms")
 

@@ -39,4 +39,5 @@ class Heartbeat:
     def stop(self) -> float:
         """The longest pause, in ms."""
         self._timer.stop()
+        self._beat()
         return max(self.gaps)

@@ -50,6 +50,7 @@ class Desk:
 
     def embed(self) -> None:
         self.panel.session.releaseMemory()
+        self.panel.finish()
         self.panel.press(self.panel.ui.embedButton)
 
     def hover(self) -> None:

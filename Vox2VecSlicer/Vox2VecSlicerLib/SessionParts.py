@@ -55,7 +55,7 @@ class SessionParts:
         self.deviceDescribed = Signal()
         self.sceneClosed = Signal()
         self._errors: list[Vox2VecError] = []
-        self._progress: JobProgress | None = None
+        self._reported: tuple[JobProgress | None, bool] = (None, False)
         self.headTool = LazyHeadTool(headTool)
         self._observers = Observers()
         self._worker = Worker()
@@ -90,10 +90,10 @@ class SessionParts:
         self.hover.tick()
         self.viewsOfScans.tick()
         pending = self.hover.isPending or pending
-        progress = self._worker.progress
-        if progress != self._progress:
-            self._progress = progress
-            self.progressChanged.emit(progress)
+        progress = (self._worker.progress, self._worker.busy)
+        if progress != self._reported:
+            self._reported = progress
+            self.progressChanged.emit(progress[0])
         return pending or self._worker.busy
 
     def wait(self, timeoutSeconds: float = 600.0) -> None:
