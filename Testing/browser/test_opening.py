@@ -122,6 +122,7 @@ def test_a_whole_chest_is_cancelled_embedded_and_its_vertebrae_light_up(tab: Tab
     assert not tab.get("embedded")
 
     tab.page.locator("#embed").click()
+    tab.until("get('progress') && get('progress').left.endsWith('s so far')")  # one tile: nothing to reckon by
     tab.until("get('embedded')")
     tab.click("Red", 0.5, 0.7)
     heat = nibabel.load(tab.download("#save-map", tmp_path)).get_fdata()

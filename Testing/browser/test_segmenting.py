@@ -40,7 +40,7 @@ def test_a_map_becomes_a_segment_and_files(tab: Tab, chest: Path, tmp_path: Path
 def test_strokes_of_several_classes_are_painted_erased_and_undone(tab: Tab) -> None:
     tab.page.locator("#tab-segment").click()
     tab.page.keyboard.press("b")
-    tab.until("get('tool') === 'paint' && get('structures').length === 2")
+    tab.until("get('tool') === 'paint' && get('structures').length === 2 && get('view') === 'none'")
     tab.page.keyboard.press("]")
     tab.until("get('brush') === 9")
     tab.page.get_by_role("button", name="Add structure").click()
@@ -79,7 +79,7 @@ def test_strokes_of_several_classes_are_painted_erased_and_undone(tab: Tab) -> N
         tab.page.keyboard.press("Control+z")
     tab.until("!get('canUndo') && !get('structures')[1].painted")
     tab.page.keyboard.press("e")
-    tab.until("get('tool') === 'explore'")
+    tab.until("get('tool') === 'explore' && get('view') === 'similarity'")
 
 
 def test_what_is_learnt_is_shown_saved_and_used_again(

@@ -10,15 +10,15 @@ BACKGROUND = 1
 BACKGROUND_COLOUR = (0.45, 0.45, 0.5)
 COLOURS = (
     (0.90, 0.35, 0.30),
-    (0.30, 0.75, 0.45),
-    (0.35, 0.60, 0.95),
-    (0.95, 0.80, 0.30),
-    (0.75, 0.45, 0.85),
-    (0.35, 0.85, 0.85),
-    (0.95, 0.60, 0.30),
-    (0.65, 0.80, 0.35),
+    (0.30, 0.95, 1.00),
+    (0.95, 0.90, 0.10),
+    (0.75, 0.20, 1.00),
+    (0.25, 0.50, 0.75),
+    (0.85, 0.60, 0.10),
+    (0.70, 0.90, 0.65),
+    (0.80, 0.70, 1.00),
 )
-"""Of structures that bring none, in turn: told apart by most colour-blind readers, legible on dark grey."""
+"""Of structures that bring none, in turn: told apart by colour-blind readers, too, and legible on dark grey."""
 
 
 @dataclass(frozen=True)

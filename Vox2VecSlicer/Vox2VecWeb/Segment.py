@@ -31,6 +31,7 @@ class Segment:
         self._awaitsHead = False
         self._awaitsRelease = False
         self._counted: dict[str, tuple[Any, str]] = {}
+        self._hidesLikeness = False
         page.show(
             tool="explore",
             brush=8.0,
@@ -77,9 +78,8 @@ class Segment:
             if node is not None:
                 setattr(state, name, None)
                 self._application.scene.RemoveNode(node)
-        self._page.show(
-            tool="explore", structures=[], active="", preview=False, whole=False, results=[], strokesStatus=""
-        )
+        self._take("explore")
+        self._page.show(structures=[], active="", preview=False, whole=False, results=[], strokesStatus="")
         self._setClicks()
 
     def tick(self) -> None:
@@ -175,8 +175,19 @@ class Segment:
             raise ValueError(f"There is no tool {tool}.")
         if tool != "explore" and self._session.state.volume is None:
             raise Vox2VecError("Open a scan before painting.")
-        self._page.show(tool=tool)
+        self._take(tool)
         self._startTool()
+
+    def _take(self, tool: str) -> None:
+        """While strokes are painted, the colours of what looks alike would hide what is learnt from them."""
+        state = self._session.state
+        if tool != "explore" and state.view == "similarity":
+            state.view, self._hidesLikeness = "none", True
+        elif tool == "explore" and self._hidesLikeness:
+            self._hidesLikeness = False
+            if state.view == "none":
+                state.view = "similarity"
+        self._page.show(tool=tool)
 
     def _startTool(self) -> None:
         page, session = self._page, self._session
@@ -206,7 +217,7 @@ class Segment:
     def _choose(self, segmentID: str) -> None:
         self._page.show(active=segmentID)
         if self._page.state.tool == "explore":
-            self._page.show(tool="paint")
+            self._take("paint")
         self._startTool()
 
     def _segment(self, segmentID: str) -> Any:
@@ -230,7 +241,8 @@ class Segment:
         self._segment(segmentID)
         self._session.state.strokes.GetSegmentation().RemoveSegment(segmentID)
         if self._page.state.active == segmentID:
-            self._page.show(active="", tool="explore")
+            self._take("explore")
+            self._page.show(active="")
             self._startTool()
 
     def _hasWritten(self, what: str) -> bool:

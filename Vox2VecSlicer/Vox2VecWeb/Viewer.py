@@ -21,6 +21,7 @@ from Vox2VecWeb.Readout import Readout
 from Vox2VecWeb.Segment import Segment
 from Vox2VecWeb.Tabs import Tabs
 from Vox2VecWeb.Viewports import Click, Viewports
+from Vox2VecWeb.Waiting import Waiting
 
 logger = logging.getLogger("Vox2Vec")
 TICK_SECONDS = 0.02
@@ -44,12 +45,12 @@ class Viewer:
         self.transfers = Transfers(self._onUploaded)
         self.opening = Opening(self.scene, self._onOpened, self._onFailed, self._onReading)
         self.tabs = Tabs(self.page)
+        self.waiting = Waiting(self.page, self.session)
         self.readout = Readout(self.page, self.session, self.viewports)
         self.explore = Explore(self.page, self.session, self.viewports)
         self.segment = Segment(self.page, self.session, self.viewports, self.application)
         self._tasks: set[asyncio.Task] = set()
         self.downloads = Downloads(self.page, self.session, self.scene, self.transfers, self._spawn, self._onReading)
-        self._reading = ""
         self._chooseModel(options)
         self._start()
         self.page.build()
@@ -84,7 +85,6 @@ class Viewer:
             followUp=None,
             embedded=False,
             followUpEmbedded=False,
-            progress=None,
             busy=False,
             warning="",
             layout="four",
@@ -103,7 +103,6 @@ class Viewer:
         session.warned.connect(lambda text: page.show(warning=text))
         session.embedded.connect(self._onEmbedded)
         session.deviceDescribed.connect(lambda text, _gpu: page.show(device=text))
-        session.progressChanged.connect(lambda _: self._showProgress())
         session.requestDeviceDescription()
         page.command("openPath", self._openPath)
         page.command("closeFollowUp", self._closeFollowUp)
@@ -131,6 +130,7 @@ class Viewer:
             with self.page.state:
                 try:
                     self.page.show(busy=self.session.poll())
+                    self.waiting.tick()
                     self.readout.tick()
                     self.segment.tick()
                     self._tick()
@@ -149,20 +149,6 @@ class Viewer:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _showProgress(self) -> None:
-        progress = self.session._worker.progress
-        if progress is None or progress.title == "Looking at this computer":
-            shown = {"title": self._reading, "stage": "", "percent": None, "left": ""} if self._reading else None
-        else:
-            left = progress.secondsLeft
-            shown = {
-                "title": progress.title,
-                "stage": progress.stage,
-                "percent": round(100 * progress.fraction),
-                "left": "" if left is None else f"{left:.0f} s left",
-            }
-        self.page.show(progress=shown)
 
     def _pending(self, settings: dict[str, Any]) -> list[str]:
         """What the page has asked for and what is not done yet, for scripts that drive it.
@@ -191,8 +177,8 @@ class Viewer:
 
     def _onReading(self, what: str) -> None:
         with self.page.state:
-            self._reading = what
-            self._showProgress()
+            self.waiting.reading = what
+            self.waiting.tick()
 
     def _openPath(self, path: str, target: bool) -> None:
         text = path.strip().strip('"')

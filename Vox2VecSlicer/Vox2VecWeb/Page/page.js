@@ -35,7 +35,7 @@
     " ": () => call("setLayout", whole(pointed)),
     n: () => call("whereNext"),
     s: () => { if (get("preview") || get("results").length) set("surface", !get("surface")); },
-    u: () => { if (get("preview")) set("view", get("view") === "uncertainty" ? "similarity" : "uncertainty"); },
+    u: () => { if (get("preview")) set("view", get("view") !== "uncertainty" ? "uncertainty" : get("tool") === "explore" ? "similarity" : "none"); },
     "?": () => set("help", !get("help")),
     Backspace: () => { const last = get("points").at(-1); if (last) call("removePoint", last.positive, last.index); },
     Escape: () => { if (get("help")) set("help", false); else if (get("progress")) call("cancel"); else call("dismiss"); },
