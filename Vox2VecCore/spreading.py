@@ -89,8 +89,8 @@ class _Sample:
         edges = edges.maximum(edges.T)
         degree = np.sqrt(np.maximum(np.asarray(edges.sum(axis=1)).ravel(), TINY))
         walk = sparse.diags(1 / degree) @ edges @ sparse.diags(1 / degree)
-        x = _with_constant(vectors)
-        gram = (x.T @ x).astype(np.float64)
+        sums = vectors.sum(axis=0)[:, None]
+        gram = np.block([[vectors.T @ vectors, sums], [sums.T, np.float32(count)]]).astype(np.float64)
         gram[np.diag_indices_from(gram)] += PENALTY * np.trace(gram) / len(gram)
         return _Graph(vectors, walk.tocsr(), degree, linalg.cho_factor(gram))
 
@@ -98,13 +98,14 @@ class _Sample:
 _samples: WeakKeyDictionary[FeaturePyramid, _Sample] = WeakKeyDictionary()
 
 
-def prepare(pyramid: FeaturePyramid, progress: Progress | None = None) -> None:
-    """Find the neighbours in a body, which takes a second or two; otherwise the first :func:`spread` does.
+def prepare(pyramid: FeaturePyramid, weights: NDArray[np.float64], progress: Progress | None = None) -> None:
+    """Do what the first :func:`spread` would otherwise do, which takes seconds.
 
     :raises Cancelled: when ``progress`` says so.
     """
     if pyramid not in _samples and np.count_nonzero(pyramid.body) >= FEWEST_VOXELS:
         _samples[pyramid] = _Sample(pyramid, progress or Progress())
+        _samples[pyramid].graph(weights)
 
 
 def spread(
@@ -121,13 +122,14 @@ def spread(
     :param weights: of the levels.
     :return: one (C_l,) a level, of any length.
     """
-    prepare(pyramid)
+    prepare(pyramid, weights)
     graph = _samples[pyramid].graph(weights)
     goal = np.log(_reached(graph, _joined(positive, weights)) + FLOOR)
     if len(negative[0]):
         goal -= np.log(_reached(graph, _joined(negative, weights)) + FLOOR)
-    fitted = linalg.cho_solve(graph.factor, _with_constant(graph.vectors).T @ goal)[:-1]
-    fitted = _topped(fitted, _joined(positive, weights), graph.vectors)
+    vectors = graph.vectors
+    right = np.append(vectors.T @ goal.astype(np.float32), goal.sum(dtype=np.float32))
+    fitted = _topped(linalg.cho_solve(graph.factor, right)[:-1], _joined(positive, weights), vectors)
     borders = np.cumsum([part.shape[1] for part in positive])[:-1]
     return [root * part for root, part in zip(np.sqrt(weights), np.split(fitted, borders), strict=True)]
 
@@ -153,7 +155,8 @@ def _topped(
     """
     likeness = clicked.mean(axis=0)
     best = clicked[int((clicked @ likeness).argmax())]
-    ahead, gained = (vectors - best) @ fitted, (best - vectors) @ likeness
+    pair = np.stack([fitted.astype(np.float32), -likeness], axis=1)
+    ahead, gained = (vectors @ pair - best @ pair).T
     less = gained > LEAST_GAIN
     return fitted + (ahead[less] / gained[less]).max(initial=0.0) * likeness
 
@@ -161,7 +164,3 @@ def _topped(
 def _joined(vectors: list[NDArray[np.float32]], weights: NDArray[np.float64]) -> NDArray[np.float32]:
     """(n, C) whose products are the weighted mean of the levels' cosines."""
     return np.concatenate([np.float32(w**0.5) * part for w, part in zip(weights, vectors, strict=True)], axis=1)
-
-
-def _with_constant(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.concatenate([vectors, np.ones((len(vectors), 1), np.float32)], axis=1)

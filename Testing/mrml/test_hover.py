@@ -211,6 +211,19 @@ def test_nothing_happens_when_the_module_is_left(explored):
     assert explored.hover.tick()
 
 
+def test_the_map_spreads_unless_told_not_to(explored):
+    place = (10.0, 0.0, 0.0)
+    scan = explored.embeddings.scan(explored.state.volume)
+    explored.points.addPositive(place)
+    for spreading in (True, False):
+        explored.state.spreading = spreading
+        explored.wait()
+        query = make_query(scan.pyramid, scan.fromWorld([place]), spreading=spreading)
+        expected = whole_scan(scan.pyramid, query, calibration(scan.pyramid, query))
+        shown = np.asarray(slicer.util.arrayFromVolume(explored.overlayNode)).T
+        np.testing.assert_allclose(shown, expected, atol=0.05)
+
+
 def test_moving_a_point_moves_the_map(explored):
     explored.points.addPositive((0.0, 0.0, 0.0))
     explored.wait()

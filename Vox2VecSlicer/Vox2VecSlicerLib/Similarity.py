@@ -156,10 +156,13 @@ class Similarity:
     def _prepare(self, pyramid: "FeaturePyramid") -> None:
         """Do now what the first click would otherwise wait for."""
 
+        balance = self._state.balance
+
         def work(progress: Progress) -> None:
+            from Vox2VecCore.similarity import level_weights
             from Vox2VecCore.spreading import prepare
 
-            prepare(pyramid, progress)
+            prepare(pyramid, level_weights(len(pyramid.levels), balance), progress)
 
         self._worker.submit(PREPARING, "", work)
 
