@@ -82,8 +82,8 @@ class Segment:
         self._page.show(structures=[], active="", preview=False, whole=False, results=[], strokesStatus="")
         self._setClicks()
 
-    def tick(self) -> None:
-        """Bring the page up to date with what is painted."""
+    def tick(self) -> bool:
+        """Bring the page up to date with what is painted; returns whether structures or results have changed."""
         state = self._session.state
         self._page.show(
             canUndo=self._painting.canUndo or self._hasWritten("canUndo"),
@@ -98,9 +98,11 @@ class Segment:
             (node.GetID(), node.GetSegmentation().GetMTime(), hasStamp(node)) if node is not None else None
             for node in (state.strokes, state.result, self._session.fewShot.previewNode)
         )
-        if stamp != getattr(self, "_stamp", None):
-            self._stamp = stamp
-            self._list()
+        if stamp == getattr(self, "_stamp", None):
+            return False
+        self._stamp = stamp
+        self._list()
+        return True
 
     def openHead(self, folder: Path) -> None:
         """Load an uploaded head; once it is read it is applied to the scan."""

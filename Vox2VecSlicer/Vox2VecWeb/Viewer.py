@@ -158,8 +158,8 @@ class Viewer:
         underWay = [name for name, value in settings.items() if self.page.state[name] != value]
         with self.page.state:
             busy = self.session.poll()
-            self.segment.tick()
-        return [*underWay, *(["work"] if busy else [])]
+            listed = self.segment.tick()
+        return [*underWay, *(["work"] if busy else []), *(["page"] if listed else [])]
 
     # Opening
 
