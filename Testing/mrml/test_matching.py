@@ -169,7 +169,11 @@ def test_both_volumes_side_by_side(pair, scene):
     composite.SetSingletonTag(TARGET_VIEWS[0])
     composite.SetLayoutName(TARGET_VIEWS[0])
     composite = scene.AddNode(composite)
+    pair.points.addPositive((-20.0, 0.0, 5.0))
+    pair.wait()
     pair.showSideBySide()
     assert composite.GetBackgroundVolumeID() == pair.target_.GetID()
+    shown = scene.GetNodeByID(composite.GetForegroundVolumeID())
+    assert shown is pair.views.overlay("similarity", pair.target_).node
     pair.showSingle()
     assert layout.GetViewArrangement() == 3

@@ -62,11 +62,9 @@ def test_what_is_shown_is_followed(beside):
     own, other = beside.beside
     found = beside.matches[0].targetWorld
     own.showBackground(beside.target_)
-    beside.poll()
     assert not drawn(own, POINT, POSITIVE_COLOR) and drawn(own, found, TARGET_COLOR)
     for view in (own, other):
         view.showBackground(beside.state.volume)
-    beside.poll()
     assert drawn(own, POINT, POSITIVE_COLOR) and drawn(other, POINT, POSITIVE_COLOR)
     assert not drawn(own, found, TARGET_COLOR), "its scan is nowhere to be seen"
     other.showBackground(beside.target_)

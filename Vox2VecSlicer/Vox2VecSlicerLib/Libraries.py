@@ -39,7 +39,7 @@ def load() -> None:
 
 def _open(path: Path) -> None:
     """Open a library; where that fails, importing it says why. On Windows PyTorch itself opens its libraries so."""
-    if sys.platform != "win32":
-        dlopen = ctypes.CDLL(None).dlopen
+    dlopen = None if sys.platform == "win32" else getattr(ctypes.CDLL(None), "dlopen", None)
+    if dlopen is not None:
         dlopen.argtypes, dlopen.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
         dlopen(os.fsencode(path), os.RTLD_NOW)

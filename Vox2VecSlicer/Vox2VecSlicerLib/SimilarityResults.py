@@ -83,7 +83,7 @@ class SimilarityResults:
         node = self._result.node(scan.volumeNode)
         count = node.GetSegmentation().GetNumberOfSegments()
         r, g, b = ramp(LIKENESS)[(count * 53 + 128) % 256]
-        segmentID = addSegment(node, name or f"Alike {count + 1}", (r, g, b))
+        segmentID = addSegment(node, name or _("Alike {number}").format(number=count + 1), (r, g, b))
 
         def failed(error: Vox2VecError) -> None:
             node.GetSegmentation().RemoveSegment(segmentID)

@@ -36,9 +36,10 @@ def drawOnlyIn(node: "vtkMRMLDisplayableNode", viewIDs: list[str]) -> None:
 
 
 class ViewsOfScans:
-    """Looks after the views in which points and segments are drawn, at the call of :meth:`tick` after a change.
+    """Looks after the views in which points and segments are drawn: at once when another volume comes into the
+    background of a view, at the call of :meth:`tick` after other changes.
 
-    :ivar changed: emitted then, when another volume has come into the background of a view.
+    :ivar changed: emitted when another volume has come into the background of a view.
     """
 
     def __init__(self, scene: "vtkMRMLScene", state: ModuleState) -> None:
@@ -104,7 +105,10 @@ class ViewsOfScans:
             self._onComposite()
 
     def _onComposite(self, _caller: Any = None, _event: Any = None) -> None:
-        self._dirty = self._dirty or self._shown() != self._backgrounds
+        if self._shown() != self._backgrounds:
+            self._dirty = True
+            if not self._scene.IsBatchProcessing():  # nor does anyone tick while another module is shown
+                self.tick()
 
     def _shown(self) -> tuple:
         return tuple((node.GetID(), node.GetBackgroundVolumeID()) for node in compositeNodes(self._scene))
