@@ -141,3 +141,25 @@ def test_no_window_comes_up(panel, add_ct) -> None:
     panel.press(panel.ui.embedButton)
     panel.finish()
     assert panel.desktop.messages == []
+
+
+def test_another_region_of_interest_has_to_be_embedded(panel, embedded) -> None:
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    region.SetRadiusXYZ(30, 30, 30)
+    assert "Embedded:" in panel.ui.embedLabel.text
+    panel.ui.roiSelector.setCurrentNode(region)
+    assert "not in this region" in panel.ui.embedLabel.text
+    panel.press(panel.ui.embedButton)
+    panel.finish()
+    assert "Embedded:" in panel.ui.embedLabel.text
+    panel.ui.roiSelector.setCurrentNode(None)
+    assert "not in this region" in panel.ui.embedLabel.text
+
+
+def test_a_scan_that_is_turned_around_has_to_be_embedded_again(panel, embedded) -> None:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    flip = slicer.util.vtkMatrixFromArray(np.diag([-1.0, 1.0, 1.0, 1.0]))
+    node.SetMatrixTransformToParent(flip)
+    embedded.SetAndObserveTransformNodeID(node.GetID())
+    panel.finish()
+    assert "Not embedded" in panel.ui.embedLabel.text

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from Vox2VecCore.errors import VolumeError
 from Vox2VecSlicerLib import Setup, Volumes
 from Vox2VecSlicerLib.SessionParts import SessionParts
 from Vox2VecSlicerLib.Texts import tr as _
@@ -79,6 +80,16 @@ class SetupActions(SessionParts):
     def isEmbedded(self, volumeNode: "vtkMRMLScalarVolumeNode | None") -> bool:
         """Whether a volume is embedded as it is now."""
         return self.embeddings.scan(volumeNode) is not None
+
+    @property
+    def isRegionEmbedded(self) -> bool:
+        """Whether the volume is embedded, and in the region of interest that is chosen now."""
+        scan = self.embeddings.scan(self.state.volume)
+        try:
+            wanted = None if scan is None else Volumes.source(self.state.volume, self.state.roi)
+        except VolumeError:  # the region lies outside
+            return False
+        return scan is not None and wanted is not None and scan.source.isSamePart(wanted)
 
     def _roiOf(self, volumeNode: "vtkMRMLScalarVolumeNode | None") -> "vtkMRMLMarkupsROINode | None":
         """The region of interest belongs to the chosen volume, not to its target."""

@@ -101,6 +101,10 @@ class ScanSource:
     fingerprint: tuple
     name: str
 
+    def isSamePart(self, other: "ScanSource") -> bool:
+        """Whether another source of the same node holds the same voxels."""
+        return self.part == other.part and self.array.shape == other.array.shape
+
     def volume(self) -> Volume:
         """A core volume with voxels of its own, int16 or float32. For the worker: copying takes a while.
 

@@ -26,6 +26,7 @@ class EmbedPanel:
         actions.button(ui.embedButton, self.embed)
         actions.follow(session.state.changed, self._follow)
         actions.follow(session.embedded, self._embedded)
+        actions.follow(session.similarityUpdated, self.refresh)  # a transform may have turned the scan around
         actions.follow(session.progressChanged, lambda _progress: self._enable())
         self.refresh()
 
@@ -65,6 +66,8 @@ class EmbedPanel:
             return _("Choose a CT. The Sample Data module has CTChest and CTLiver to try.")
         if self._refusal:
             return self._refusal
+        if self._session.isEmbedded(volume) and not self._session.isRegionEmbedded:
+            return _("Embedded, but not in this region of interest; press Embed for that.")
         if self._session.isEmbedded(volume):
             return _("Embedded: point at a voxel under Explore.")
         return _("Not embedded yet; a scan that was embedded before is there at once.")
