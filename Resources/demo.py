@@ -145,6 +145,27 @@ def demo(ct: Path, out: Path, model: str) -> None:
             written.append(out / "segmentation.png")
             said.append(segmented(volume, source, structures, written[-1]))
 
+    low, high = extent_ras(volume)
+    if (high - low > 2 * np.abs(SHIFT_MM)).all():
+        written.append(out / "matches.png")
+        found_again(volume, source, queries, setup, diary, written[-1])
+    else:
+        with diary.step("Scan the patient again (simulated)") as said:
+            said.append(f"left out: the scan is too small to be shifted by {times(np.abs(SHIFT_MM))} mm")
+
+    show(diary.table())
+    show("\n".join(["", f"Pictures in {out}:", *(f"  {path.name}" for path in written)]))
+
+
+def found_again(
+    volume: Volume,
+    source: FeaturePyramid,
+    queries: Mapping[str, Point],
+    setup: Setup,
+    diary: Diary,
+    picture: Path,
+) -> None:
+    """Scan the patient again and find the points there."""
     with diary.step("Scan the patient again (simulated)") as said:
         other, movement = moved_copy(volume)
         moved = f"turned, shifted by {np.linalg.norm(SHIFT_MM):.0f} mm"
@@ -154,15 +175,11 @@ def demo(ct: Path, out: Path, model: str) -> None:
     with diary.step("Find the queried points in it") as said:
         truth = movement(list(queries.values())).tolist()
         matches = match_points(source, target, list(queries.values()))
-        written.append(out / "matches.png")
-        save(match_figure(volume, other, matches, names=list(queries), truth=truth), written[-1])
+        save(match_figure(volume, other, matches, names=list(queries), truth=truth), picture)
         off = np.linalg.norm(np.array([match.target_ras for match in matches]) - truth, axis=1)
         said.append(", ".join(f"{name} {error:.1f} mm off" for name, error in zip(queries, off, strict=True)))
     with diary.step(f"Find {MATCHED_POINTS} points of the body in it") as said:
         said.append(accuracy(source, target, movement))
-
-    show(diary.table())
-    show("\n".join(["", f"Pictures in {out}:", *(f"  {path.name}" for path in written)]))
 
 
 def embedded(done: Embedded, setup: Setup, said: list[str]) -> FeaturePyramid:
@@ -248,10 +265,15 @@ def points_inside(pyramid: FeaturePyramid, count: int) -> dict[str, Point]:
     return {f"point {i}": as_point(point) for i, point in enumerate(chosen, start=1)}
 
 
+def extent_ras(volume: Volume) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lowest and highest RAS millimetres of the centres of a scan's voxels."""
+    corners = volume.to_ras(np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.shape) - 1))
+    return corners.min(axis=0), corners.max(axis=0)
+
+
 def moved_copy(volume: Volume, seed: int = 0) -> tuple[Volume, "Movement"]:
     """The patient as if scanned again: lying otherwise, other voxels, a field of view of the same size, more noise."""
-    corners = volume.to_ras(np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.shape) - 1))
-    low, high = corners.min(axis=0), corners.max(axis=0)
+    low, high = extent_ras(volume)
     movement = Movement.about((low + high) / 2)
     spacing = np.array(COPY_SPACING_MM)
     affine = np.diag([*spacing, 1.0])

@@ -91,6 +91,15 @@ def test_named_structures(run: Run, tmp_path: Path, model: Path) -> None:
     assert "Dice with the labels: liver" in out
 
 
+def test_a_single_slice(run: Run, tmp_path: Path, model: Path) -> None:
+    whole = phantom((60, 50, 40))
+    write_volume(Volume(whole.array[:, :, 20:21], whole.affine), tmp_path / "slice.nii.gz")
+    code, out, err = run(tmp_path / "slice.nii.gz", "--out", tmp_path / "pictures", "--model", model)
+    assert (code, err) == (0, "")
+    assert "left out: the scan is too small to be shifted" in out and "matches.png" not in out
+    assert "embedding_in_colours.png" in {path.name for path in (tmp_path / "pictures").iterdir()}
+
+
 def test_what_is_wrong_takes_one_sentence(run: Run, tmp_path: Path, model: Path) -> None:
     ct = scan(tmp_path)
     (tmp_path / "file").write_text("")
