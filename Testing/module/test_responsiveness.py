@@ -95,7 +95,7 @@ def large(panel):
     import slicer
 
     from Vox2VecSlicerLib.FewShot import Preview
-    from Vox2VecSlicerLib.Heads import Prediction, Structure
+    from Vox2VecSlicerLib.Heads import Structure
     from Vox2VecSlicerLib.Scan import Scan
     from Vox2VecSlicerLib.SegmentContents import labelBox
     from Vox2VecSlicerLib.Volumes import source
@@ -114,7 +114,7 @@ def large(panel):
         class grid:  # noqa: N801
             source_shape, source_affine = shape, np.eye(4)
 
-    return Preview(Scan(ct, Pyramid, source(ct)), Prediction(None), structures, labelBox(labels, (0, 0, 0)))
+    return Preview(Scan(ct, Pyramid, source(ct)), structures, labelBox(labels, (0, 0, 0)))
 
 
 def test_applying_leaves_the_panel_free(panel, large) -> None:

@@ -7,6 +7,7 @@ import pytest
 import slicer
 
 from Testing.mrml.test_session import paint
+from Testing.support.slicer_heads import said
 from Testing.support.slicer_nodes import GEOMETRIES, put, sliceViews, volumeNode
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib.SegmentContents import labelBox
@@ -151,7 +152,7 @@ def test_applying_heeds_the_segment_editor(painted):
     editor = painted.segmentEditorNode()
     editor.SetSourceVolumeIntensityMask(True)
     editor.SetSourceVolumeIntensityMaskRange(0, 1000)
-    preview = painted.fewShot.preview.prediction.labels.array == 2
+    preview = said(painted).array == 2
     scan = painted.embeddings.scan(painted.state.volume)
     node = painted.apply(wait=True)
     applied = segmentVoxels(node, segmentIDs(node)[0], painted.state.volume)
@@ -216,7 +217,7 @@ def test_a_foreign_segmentation_may_hold_the_strokes(painted, scene):
 def test_the_preview_shows_what_the_head_says_voxel_by_voxel(painted):
     preview, node = painted.fewShot.preview, painted.fewShot.previewNode
     part = preview.scan.part
-    expected = np.argwhere(part.turned(preview.prediction.labels.array) == 2) + part.first
+    expected = np.argwhere(part.turned(said(painted).array) == 2) + part.first
     found = segmentVoxels(node, segmentIDs(node)[0], painted.state.volume)
     assert len(expected) > 10
     assert {tuple(v) for v in found} == {tuple(v) for v in expected}

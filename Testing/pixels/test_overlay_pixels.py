@@ -11,7 +11,7 @@ from Testing.mrml.test_heads import BODY, LUNG
 from Testing.mrml.test_hover import queryOf
 from Testing.mrml.test_overlay import scanOf
 from Testing.mrml.test_session import paint
-from Testing.support.slicer_heads import HeldBack
+from Testing.support.slicer_heads import HeldBack, said
 from Testing.support.slicer_nodes import GEOMETRIES, PARENTS, SHAPE, put, volumeNode
 from Testing.support.slicer_view import SliceView
 from Vox2VecSlicerLib import Geometry
@@ -190,8 +190,7 @@ def test_strokes_and_their_preview_are_drawn_in_place(view, session):
     session.wait()
     picture = view.render()
     view.save(picture, PICTURES / "preview.png")
-    preview = session.fewShot.preview
-    scan, labels = preview.scan, preview.prediction.labels
+    scan, labels = session.fewShot.preview.scan, said(session)
     ijk = np.argwhere(np.ones(labels.shape, bool))
     world = scan.toWorld(labels.to_ras(ijk))
     plane = np.array([[view.sliceNode.GetSliceToRAS().GetElement(i, j) for j in (2, 3)] for i in range(3)])

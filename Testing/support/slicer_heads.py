@@ -5,6 +5,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,13 @@ class Means:
     counts: list[int]
     structures: list[Structure]
     model_hash: str
+
+
+def said(session: Any) -> Volume:
+    """What the head of a session says about its volume, strokes held: labels on the part that was embedded."""
+    scan = session.embeddings.scan(session.state.volume)
+    example = Example(scan.pyramid, session.strokes.labels(scan), scan.source.volume)
+    return session.headTool.predict(session.fewShot.head, example, Progress()).labels
 
 
 class NearestClass:

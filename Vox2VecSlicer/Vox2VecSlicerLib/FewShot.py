@@ -5,10 +5,11 @@ The preview comes in two steps: the displayed slices as soon as the head is ther
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.progress import Progress
@@ -57,13 +58,16 @@ class Preview:
     """What the head says about a scan, not yet applied.
 
     :param voxels: how many voxels of the scan every label has.
+    :param uncertainty: see :class:`Heads.Prediction`, in the order of images.
+    :param next_ras: see :class:`Heads.Prediction`.
     """
 
     scan: Scan
-    prediction: Prediction
     structures: list[Structure]
     labels: LabelBox
     voxels: dict[int, int] = field(default_factory=dict)
+    uncertainty: NDArray | None = None
+    next_ras: tuple[float, float, float] | None = None
 
 
 class FewShot:
@@ -188,8 +192,8 @@ class FewShot:
         self._slices.end()
         self._preview, scan = preview, preview.scan
         fillSegmentation(self._nodeFor(scan), preview)
-        if preview.prediction.uncertainty is not None:
-            self._views.setMap("uncertainty", scan, preview.prediction.uncertainty)
+        if preview.uncertainty is not None:
+            self._views.setMap("uncertainty", scan, preview.uncertainty)
             self._views.update()
         self.updated.emit()
 
@@ -346,13 +350,12 @@ def contentOf(preview: Preview, label: int) -> Callable[[Progress], SegmentConte
 
 
 def previewOf(tool: HeadTool, head: Any, scan: Scan, prediction: Prediction) -> Preview:
-    """A prediction, ready to be shown. For the worker."""
+    """A prediction, ready to be shown, and no larger than it has to be. For the worker."""
     labels = labelBox(scan.part.turned(prediction.labels.array), scan.part.first)
     structures = tool.structures(head)
     voxels = {each.label: int(np.count_nonzero(labels.labels == each.label)) for each in structures}
-    if prediction.uncertainty is not None:
-        prediction = replace(prediction, uncertainty=inImageOrder(prediction.uncertainty))
-    return Preview(scan, prediction, structures, labels, voxels)
+    doubt = None if prediction.uncertainty is None else inImageOrder(prediction.uncertainty)
+    return Preview(scan, structures, labels, voxels, doubt, prediction.next_ras)
 
 
 def fillSegmentation(node: "vtkMRMLSegmentationNode", preview: Preview) -> None:

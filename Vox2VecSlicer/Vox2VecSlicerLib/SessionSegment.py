@@ -78,9 +78,9 @@ class SegmentActions(SetupActions):
     def whereToPaintNext(self) -> tuple[float, float, float] | None:
         """Where a further stroke would help most, in the world; ``None`` if nothing says so."""
         preview = self.fewShot.preview
-        if preview is None or preview.prediction.next_ras is None:
+        if preview is None or preview.next_ras is None:
             return None
-        r, a, s = preview.scan.toWorld([preview.prediction.next_ras])[0]
+        r, a, s = preview.scan.toWorld([preview.next_ras])[0]
         return float(r), float(a), float(s)
 
     @property
