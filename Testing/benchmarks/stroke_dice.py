@@ -41,6 +41,7 @@ ORGANS = {
 }
 KINDS = ("embedding", "hand-made")
 SEEDS = (0, 1, 2)
+TRIED = "\n## What was tried"
 
 Row = dict[str, Any]
 
@@ -112,7 +113,9 @@ def main(folder: Path, seeds: Sequence[int] = SEEDS) -> None:
     rows = json.loads(before.read_text()) if before.is_file() else []
     rows = [row for row in rows if row["seed"] not in seeds] + measure(folder, seeds)
     before.write_text("[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
-    beside.with_suffix(".md").write_text(table(rows))
+    text = beside.with_suffix(".md")
+    _, mark, tried = text.read_text().partition(TRIED) if text.is_file() else ("", "", "")
+    text.write_text(table(rows) + mark + tried)  # what was tried was measured by hand, and stays
     print(table(rows))
 
 
