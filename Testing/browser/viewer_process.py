@@ -29,7 +29,7 @@ class ViewerProcess:
         browser = log.with_suffix(".browser")
         browser.write_text(f'#!/bin/sh\necho "$1" >> "{self.opened}"\n')
         browser.chmod(0o755)
-        environment = {**os.environ, "VOX2VEC_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1", "BROWSER": str(browser)}
+        environment = {"OMP_NUM_THREADS": "1", **os.environ, "VOX2VEC_CACHE_DIR": str(cache), "BROWSER": str(browser)}
         environment.pop("DISPLAY", None)
         paths = [OFFLINE, REPOSITORY, REPOSITORY / "Vox2VecSlicer"]
         environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))

@@ -11,6 +11,8 @@ from Vox2VecWeb.Viewports import THREE_D, Click, Viewports
 
 SHARED = ("balance", "spreading", "threshold", "opacity", "hover", "view")
 LEGEND_STOPS = 9
+NAME_ON_DARK = 0.6
+"""Darkness behind the name of a point, which lies on bone and on the colours of the map."""
 
 
 def gradient(table: str) -> str:
@@ -137,7 +139,7 @@ def _like(example: Any, value: Any) -> Any:
 
 
 def _showIn(node: Any, views: Any) -> None:
-    """Draw a list only in the views whose scan it belongs to."""
+    """Draw a list only in the views whose scan it belongs to, with names that are legible on anything."""
     display = node.GetDisplayNode()
     if display is None:
         return
@@ -149,3 +151,4 @@ def _showIn(node: Any, views: Any) -> None:
             wanted.append(found.GetID())
     if list(display.GetViewNodeIDs()) != wanted:
         display.SetViewNodeIDs(wanted)
+        display.GetTextProperty().SetBackgroundOpacity(NAME_ON_DARK)
