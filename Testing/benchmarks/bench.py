@@ -158,6 +158,12 @@ def stroke_rows(figures: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         (f"and then three slices, {size} grid", f"{1000 * figures['three_slices_s']:.0f} ms", "", ""),
         ("and the whole scan", f"{figures['whole_scan_s']:.1f} s", "", ""),
         ("extra memory of that", f"{figures['extra_memory_gb']:.2f} GB", "", ""),
+        (
+            "and the segmentation: walk, outlines on the CT's own grid, parts",
+            f"{figures['outlined_on_ct_s']:.1f} s",
+            "",
+            "",
+        ),
     ]
 
 
