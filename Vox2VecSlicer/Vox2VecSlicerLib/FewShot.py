@@ -51,6 +51,8 @@ PREVIEW_NAME = "Vox2Vec preview"
 PREVIEW_OPACITY = 0.45
 QUIET_SECONDS = 0.15
 """How long the strokes have to rest before they are learnt from."""
+FRAMES_SECONDS = 0.1
+"""Pause of the worker for the views to draw the displayed slices, where there are few processors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,10 +266,15 @@ class FewShot:
         """Show the slices, then see to the head's place in the scene and to the whole scan."""
         tool, head, scan, example = self._tool, slices.head, slices.scan, slices.example
         self.head = head
+
+        def text(_progress: Progress) -> str:
+            time.sleep(FRAMES_SECONDS)
+            return headText(tool, head)
+
         self._worker.submit(
             STORING,
             "",
-            lambda _progress: headText(tool, head),
+            text,
             lambda text: storeHead(self._scene, self._state, text) if self.head is head else None,
             self._onFailed,
         )
