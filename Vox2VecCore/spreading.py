@@ -89,8 +89,9 @@ class _Sample:
         edges = edges.maximum(edges.T)
         degree = np.sqrt(np.maximum(np.asarray(edges.sum(axis=1)).ravel(), TINY))
         walk = sparse.diags(1 / degree) @ edges @ sparse.diags(1 / degree)
-        sums = vectors.sum(axis=0)[:, None]
-        gram = np.block([[vectors.T @ vectors, sums], [sums.T, np.float32(count)]]).astype(np.float64)
+        exact = vectors.astype(np.float64)  # vectors that are all alike leave less than single precision can tell
+        sums = exact.sum(axis=0)[:, None]
+        gram = np.block([[exact.T @ exact, sums], [sums.T, np.float64(count)]])
         gram[np.diag_indices_from(gram)] += PENALTY * np.trace(gram) / len(gram)
         return _Graph(vectors, walk.tocsr(), degree, linalg.cho_factor(gram))
 
