@@ -46,7 +46,7 @@ def measure(ct: Path) -> dict[str, Any]:
         print("Strokes ...", flush=True)
         figures["strokes"] = strokes_speed.measured_apart()
         print("The browser viewer ...", flush=True)
-        figures["viewer"] = viewer_speed.measure(ct, model.directory, folder / "viewer", folder / "cache")
+        figures["viewer"] = viewer_speed.measure(ct, model.directory, folder / "viewer", folder / "viewer cache")
         print("Pretraining ...", flush=True)
         figures["pretraining"] = pretraining_speed.measure(ct, folder / "pretraining")
     figures["machine"]["load_average_after"] = describe()["load_average_1min"]
@@ -173,8 +173,10 @@ def viewer_rows(figures: dict[str, Any]) -> list[tuple[str, str, str, str]]:
         ("viewer: mouse move to new frames in all views, 95 of 100", f"{figures['hover_p95_ms']:.0f} ms", "", ""),
         ("viewer: click to whole-scan overlay", f"{figures['click_median_ms'] / 1000:.2f} s", "", ""),
         ("viewer: stroke to preview in the slices", f"{figures['stroke_median_ms'] / 1000:.2f} s", "", ""),
+        ("viewer: and then in the whole scan", f"{figures['whole_median_ms'] / 1000:.1f} s", "", ""),
         ("viewer: command to page", f"{figures['page_ready_s']:.1f} s", "", ""),
         ("viewer: peak memory of the server", f"{figures['peak_memory_gb']:.2f} GB", "", ""),
+        ("viewer: peak memory while it embeds", f"{figures['embedding_peak_memory_gb']:.2f} GB", "", ""),
     ]
 
 
