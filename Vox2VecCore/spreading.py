@@ -48,13 +48,13 @@ class _Graph:
     """Body voxels and the ways between them, for one weighting of the levels.
 
     :param vectors: (n, C) whose products are the weighted mean of the levels' cosines.
-    :param walk: (n, n) one step, symmetric: between places as they are times ``degree``.
+    :param step: (n, n) one of the walk, symmetric: between places as they are times ``degree``.
     :param degree: (n,) root of the sum of a voxel's edges.
     :param factor: Cholesky factor of the linear fit.
     """
 
     vectors: NDArray[np.float32]
-    walk: sparse.csr_matrix
+    step: sparse.csr_matrix
     degree: NDArray[np.float64]
     factor: tuple[NDArray[np.float64], bool]
 
@@ -142,7 +142,7 @@ def _reached(graph: _Graph, clicked: NDArray[np.float32]) -> NDArray[np.float64]
         start[np.argsort(-likeness)[:STARTS]] += 1
     found = start.copy()
     for _ in range(STEPS):
-        found = STAY * (graph.walk @ found) + (1 - STAY) * start
+        found = STAY * (graph.step @ found) + (1 - STAY) * start
     found = found / graph.degree
     return found / max(found.max(), TINY)
 
