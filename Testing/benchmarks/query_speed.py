@@ -16,7 +16,8 @@ from Vox2VecCore.model import Model
 from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.pyramid_files import new_levels, open_pyramid, write_description
 from Vox2VecCore.shapes import Triple
-from Vox2VecCore.similarity import Query, calibration, make_query, on_slice, whole_scan
+from Vox2VecCore.similarity import Query, calibration, level_weights, make_query, on_slice, whole_scan
+from Vox2VecCore.spreading import prepare
 
 GRID: Triple = (350, 350, 200)
 SPACING_MM = (1.0, 1.0, 2.0)
@@ -79,6 +80,12 @@ def measure(model: Model, folder: Path) -> dict[str, Any]:
         for axis, index in enumerate(middle):
             plain_slice(pyramid, query, axis, index)
 
+    def spreading_click() -> None:
+        query = make_query(pyramid, points[:1], points[1:], spreading=True)
+        whole_scan(pyramid, query, calibration(pyramid, query))
+
+    weights = level_weights(len(pyramid.levels), 0.5)
+    prepared, spreading = seconds(lambda: prepare(pyramid, weights)), best_seconds(spreading_click, 5)
     whole, slices = best_seconds(click, 5), best_seconds(hover, 10)
     plain_slices = best_seconds(plain_hover, 3)
     query = make_query(pyramid, points[:1], points[1:])
@@ -89,6 +96,8 @@ def measure(model: Model, folder: Path) -> dict[str, Any]:
         "grid": list(pyramid.grid.shape),
         "whole_scan_s": whole,
         "three_slices_s": slices,
+        "whole_scan_spreading_s": spreading,
+        "spreading_prepared_s": prepared,
         "plain_whole_scan_s": plain_s,
         "plain_three_slices_s": plain_slices,
         "speedup_whole_scan": plain_s / whole,
