@@ -62,16 +62,25 @@ class _Graph:
 class _Sample:
     """Voxels of a body, what they look like most, and the graph that was asked for last."""
 
-    def __init__(self, pyramid: FeaturePyramid, progress: Progress) -> None:
+    def __init__(self, pyramid: FeaturePyramid) -> None:
         voxels = pyramid.body_voxels(SAMPLE_VOXELS)
         self._vectors = [level.unit_vectors(voxels) for level in pyramid.levels]
-        joined = torch.from_numpy(_joined(self._vectors, np.ones(len(self._vectors))))
-        nearest = []
-        for part in joined.split(BLOCK):
-            progress.check()
-            nearest.append((part @ joined.T).topk(NEIGHBOURS + 1, dim=1).indices[:, 1:])
-        self._neighbours = torch.cat(nearest).numpy()
+        self._nearest: list[NDArray[np.int64]] = []
         self._last: tuple[bytes, _Graph] | None = None
+
+    def find_neighbours(self, progress: Progress) -> None:
+        """Find them, or those that are missing still.
+
+        :raises Cancelled: when ``progress`` says so.
+        """
+        if self._last is not None:  # a graph stands on all of them
+            return
+        joined = torch.from_numpy(_joined(self._vectors, np.ones(len(self._vectors))))
+        parts = joined.split(BLOCK)
+        while len(self._nearest) < len(parts):
+            progress.check()  # a click may be answered in there, and find the rest
+            for part in parts[len(self._nearest) :][:1]:
+                self._nearest.append((part @ joined.T).topk(NEIGHBOURS + 1, dim=1).indices[:, 1:].numpy())
 
     def graph(self, weights: NDArray[np.float64]) -> _Graph:
         key = weights.tobytes()
@@ -82,10 +91,11 @@ class _Sample:
     def _made(self, weights: NDArray[np.float64]) -> _Graph:
         vectors = _joined(self._vectors, weights)
         count = len(vectors)
-        cosines = [np.einsum("ij,ij->i", vectors, vectors[column]) for column in self._neighbours.T]
-        rows = np.tile(np.arange(count), self._neighbours.shape[1])
+        columns = np.concatenate(self._nearest).T
+        cosines = [np.einsum("ij,ij->i", vectors, vectors[column]) for column in columns]
+        rows = np.tile(np.arange(count), NEIGHBOURS)
         near = np.exp(SHARPNESS * (np.concatenate(cosines) - 1))
-        edges = sparse.csr_matrix((near, (rows, self._neighbours.T.ravel())), shape=(count, count))
+        edges = sparse.csr_matrix((near, (rows, columns.ravel())), shape=(count, count))
         edges = edges.maximum(edges.T)
         degree = np.sqrt(np.maximum(np.asarray(edges.sum(axis=1)).ravel(), TINY))
         walk = sparse.diags(1 / degree) @ edges @ sparse.diags(1 / degree)
@@ -104,9 +114,12 @@ def prepare(pyramid: FeaturePyramid, weights: NDArray[np.float64], progress: Pro
 
     :raises Cancelled: when ``progress`` says so.
     """
-    if pyramid not in _samples and np.count_nonzero(pyramid.body) >= FEWEST_VOXELS:
-        _samples[pyramid] = _Sample(pyramid, progress or Progress())
-        _samples[pyramid].graph(weights)
+    if pyramid not in _samples:
+        if np.count_nonzero(pyramid.body) < FEWEST_VOXELS:
+            return
+        _samples[pyramid] = _Sample(pyramid)
+    _samples[pyramid].find_neighbours(progress or Progress())
+    _samples[pyramid].graph(weights)
 
 
 def spread(

@@ -25,6 +25,7 @@ from Vox2VecCore.similarity import (
     similarity_on_grid,
     whole_scan,
 )
+from Vox2VecCore.spreading import prepare
 from Vox2VecCore.volume_io import read_labels, read_volume
 
 SHAPE = (37, 22, 19)
@@ -293,6 +294,26 @@ def test_spreading_follows_what_changes_little_from_place_to_place(rows):
 def test_spreading_looks_away_from_negatives(rows):
     heat = similarity_on_grid(rows, [(0, 0, 0)], [(0, 1, 0)], spreading=True)
     assert heat[:, 1].mean() < heat[:, 2].min() <= heat[:, 2].max() < heat[:, 0].min()
+
+
+def test_a_click_goes_on_with_what_is_being_prepared(monkeypatch):
+    """Between two steps of the preparation a click is answered: what one of them has found serves the other."""
+    pyramid = pyramid_of(random_levels((16, 16, 16)))
+    weights = level_weights(len(pyramid.levels), 0.5)
+    alone = similarity_on_grid(pyramid_of(random_levels((16, 16, 16))), [(3, 4, 5)], spreading=True)
+    sought: list[int] = []
+    topk = torch.Tensor.topk
+    monkeypatch.setattr(torch.Tensor, "topk", lambda part, *a, **k: sought.append(len(part)) or topk(part, *a, **k))
+    clicked: list[np.ndarray] = []
+
+    def click() -> bool:
+        if len(sought) == 2 and not clicked:
+            clicked.append(similarity_on_grid(pyramid, [(3, 4, 5)], spreading=True))
+        return False
+
+    prepare(pyramid, weights, Progress(is_cancelled=click))
+    assert sum(sought) == 16**3, "every voxel's neighbours are sought once"
+    np.testing.assert_array_equal(clicked[0], alone)
 
 
 def test_spreading_where_there_is_nothing_to_spread_over():
