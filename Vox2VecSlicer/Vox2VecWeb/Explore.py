@@ -7,12 +7,12 @@ from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 from Vox2VecSlicerLib.Session import Session
 from Vox2VecWeb.Page import Page
 from Vox2VecWeb.Readout import placeText
-from Vox2VecWeb.Viewports import THREE_D, Click, Viewports
+from Vox2VecWeb.Viewports import Click, Viewports
 
 SHARED = ("balance", "spreading", "threshold", "opacity", "hover", "view")
 LEGEND_STOPS = 9
 NAME_ON_DARK = 0.6
-"""Darkness behind the name of a point, which lies on bone and on the colours of the map."""
+"""Darkness behind the name of a point."""
 
 
 def gradient(table: str) -> str:
@@ -85,7 +85,7 @@ class Explore:
     def _onPoints(self) -> None:
         rows = []
         for positive, node in self._lists():
-            _showIn(node, [*SOURCE_VIEWS, THREE_D])
+            _makeLegible(node)
             for index in range(node.GetNumberOfControlPoints()):
                 world = [0.0, 0.0, 0.0]
                 node.GetNthControlPointPositionWorld(index, world)
@@ -108,7 +108,7 @@ class Explore:
     def _onMatches(self, *_: Any) -> None:
         node = self._session.targetPointsNode
         if node is not None:
-            _showIn(node, TARGET_VIEWS)
+            _makeLegible(node)
         rows = [
             {
                 "label": row.label,
@@ -138,17 +138,8 @@ def _like(example: Any, value: Any) -> Any:
     return type(example)(value) if not isinstance(example, bool) else value in (True, "true", "True", 1)
 
 
-def _showIn(node: Any, views: Any) -> None:
-    """Draw a list only in the views whose scan it belongs to, with names that are legible on anything."""
+def _makeLegible(node: Any) -> None:
+    """Names of points lie on bone and on the colours of the map."""
     display = node.GetDisplayNode()
-    if display is None:
-        return
-    wanted = []
-    for view in views:
-        className = "vtkMRMLViewNode" if view == THREE_D else "vtkMRMLSliceNode"
-        found = node.GetScene().GetSingletonNode(view, className)
-        if found is not None:
-            wanted.append(found.GetID())
-    if list(display.GetViewNodeIDs()) != wanted:
-        display.SetViewNodeIDs(wanted)
+    if display is not None:
         display.GetTextProperty().SetBackgroundOpacity(NAME_ON_DARK)

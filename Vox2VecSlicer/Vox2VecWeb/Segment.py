@@ -127,9 +127,6 @@ class Segment:
     def _list(self) -> None:
         state = self._session.state
         strokes, background = state.strokes, state.backgroundSegment
-        for node in (strokes, state.result):  # in the follow-up the same coordinates are another place
-            if node is not None and node.GetDisplayNode() is not None:
-                node.GetDisplayNode().SetViewNodeIDs(self._viewIDs())
         rows = []
         preview = self._session.fewShot.preview
         shown = {}
@@ -269,17 +266,9 @@ class Segment:
         whole = fewShot.preview is not None
         shown = whole or fewShot.isPartial
         self._page.show(preview=shown, whole=whole, previews=previews, head=self._session.headSummary())
-        node = self._session.fewShot.previewNode
-        if node is not None:
-            node.GetDisplayNode().SetViewNodeIDs(self._viewIDs())
         if self._page.state.surface and not fewShot.isPartial:  # the former surface stays until the whole scan is there
             self._showSurface(True)
         self._stamp = None
-
-    def _viewIDs(self) -> list[str]:
-        return [w.node.GetID() for name, w in self._viewports.slices.items() if name in SOURCE_VIEWS] + [
-            self._viewports.threeD.get_view_node_id()
-        ]
 
     def _apply(self) -> None:
         self._session.apply()
