@@ -156,6 +156,44 @@ def test_another_region_of_interest_has_to_be_embedded(panel, embedded) -> None:
     assert "not in this region" in panel.ui.embedLabel.text
 
 
+def test_a_region_of_interest_is_followed_while_it_is_dragged(panel, embedded, monkeypatch) -> None:
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    region.SetRadiusXYZ(30, 30, 30)
+    panel.ui.roiSelector.setCurrentNode(region)
+    panel.press(panel.ui.embedButton)
+    panel.finish()
+    looks = []
+    check = panel.session.checkVolume
+    monkeypatch.setattr(panel.session, "checkVolume", lambda node: looks.append(node) or check(node))
+
+    def said(part: str) -> bool:
+        panel.finish()
+        return part in panel.ui.embedLabel.text
+
+    for n in range(40):
+        region.SetCenter(n, 0, 0)
+    assert said("not in this region")
+    assert len(looks) == 1, "looked at once, however many events a drag has"
+    region.SetCenter(0, 0, 0)
+    assert said("Embedded:"), "dragged back"
+    region.SetRadiusXYZ(20, 20, 20)
+    assert said("not in this region")
+    region.SetCenter(2000, 0, 0)
+    assert said("R lies outside CT")
+    assert not panel.ui.embedButton.enabled
+    region.SetCenter(0, 0, 0)
+    region.SetRadiusXYZ(30, 30, 30)
+    assert said("Embedded:")
+    moved = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    region.SetAndObserveTransformNodeID(moved.GetID())
+    shift = np.eye(4)
+    shift[0, 3] = 25
+    moved.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(shift))
+    assert said("not in this region"), "and under a transform"
+    slicer.mrmlScene.RemoveNode(region)
+    assert said("not in this region"), "now it is the whole scan"
+
+
 def test_a_scan_that_is_turned_around_has_to_be_embedded_again(panel, embedded) -> None:
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
     flip = slicer.util.vtkMatrixFromArray(np.diag([-1.0, 1.0, 1.0, 1.0]))

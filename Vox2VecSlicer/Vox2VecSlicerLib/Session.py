@@ -36,18 +36,21 @@ class Session(ExploreActions, SegmentActions):
 
     def __init__(self, scene: "vtkMRMLScene | None" = None, headTool: HeadTool | None = None) -> None:
         super().__init__(scene, headTool)
-        self._moved = False
+        self._moved = self._regionMoved = False
         self._scans = Observers()
         self._connect()
 
     def poll(self, waitSeconds: float = 0.0) -> bool:
-        """Deliver finished work and follow mouse and transforms; returns whether something is under way."""
+        """Deliver finished work; follow mouse, transforms and the region; returns whether something is under way."""
         if self._moved:
             self._moved = False
             self.views.follow()
             self.hover.forget()
             self.similarity.update()
             self.matching.update()
+        if self._regionMoved:
+            self._regionMoved = False
+            self.regionMoved.emit()
         return super().poll(waitSeconds)
 
     def cancel(self) -> None:
@@ -134,18 +137,25 @@ class Session(ExploreActions, SegmentActions):
         self.embedded.emit(volumeNode)
 
     def _onState(self, name: str) -> None:
-        if name in ("volume", "target"):
+        if name in ("volume", "target", "roi"):
             self._watchScans()
 
     def _watchScans(self) -> None:
-        """Their parent transforms may be moved: by a registration, or by hand."""
+        """Their parent transforms may be moved, by a registration or by hand, and the region of interest dragged."""
         self._scans.remove()
+        region = self.state.roi
+        if region is not None:
+            events = ["ModifiedEvent", region.PointModifiedEvent, region.TransformModifiedEvent]
+            self._scans.add(region, events, self._onRegionMoved)
         for node in (self.state.volume, self.state.target):
             if node is not None:
                 self._scans.add(node, node.TransformModifiedEvent, self._onMoved)
 
     def _onMoved(self, _caller: Any, _event: Any) -> None:
         self._moved = True
+
+    def _onRegionMoved(self, _caller: Any, _event: Any) -> None:
+        self._regionMoved = True  # many events a drag: looked at once a poll
 
     def _onHover(self, volumeNode: Any, world: Any) -> None:
         if volumeNode is self.state.volume and self.isEmbedded(self.state.target):

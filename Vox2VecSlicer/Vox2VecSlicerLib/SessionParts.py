@@ -46,6 +46,7 @@ class SessionParts:
         self.failed = Signal()
         self.warned = Signal()
         self.embedded = Signal()
+        self.regionMoved = Signal()
         self.similarityUpdated = Signal()
         self.matchesUpdated = Signal()
         self.previewUpdated = Signal()

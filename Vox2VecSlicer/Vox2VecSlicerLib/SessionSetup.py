@@ -54,8 +54,8 @@ class SetupActions(SessionParts):
         return Setup.clearCache()
 
     def checkVolume(self, volumeNode: "vtkMRMLScalarVolumeNode | None") -> tuple[str | None, str | None]:
-        """Why a volume cannot be embedded, and what speaks against it: one sentence each, or ``None``."""
-        return Volumes.check(volumeNode)
+        """Why a volume cannot be embedded in its region, and what speaks against it: one sentence each, or ``None``."""
+        return Volumes.check(volumeNode, self._roiOf(volumeNode))
 
     def embed(self, volumeNode: "vtkMRMLScalarVolumeNode | None" = None, wait: bool = False) -> None:
         """Embed a volume (the chosen one when left out; the region of interest crops the chosen one).

@@ -41,11 +41,14 @@ def refusal(volumeNode: "vtkMRMLVolumeNode | None") -> str | None:
     return None
 
 
-def check(volumeNode: "vtkMRMLVolumeNode | None") -> tuple[str | None, str | None]:
-    """Why a node cannot be embedded, and what speaks against doing so: one sentence each, or ``None``."""
-    reason = refusal(volumeNode)
-    if reason is not None:
-        return reason, None
+def check(
+    volumeNode: "vtkMRMLVolumeNode | None", roiNode: "vtkMRMLMarkupsROINode | None" = None
+) -> tuple[str | None, str | None]:
+    """Why a node cannot be embedded in a region, and what speaks against doing so: one sentence each, or ``None``."""
+    try:
+        source(volumeNode, roiNode)
+    except VolumeError as error:
+        return str(error), None
     assert volumeNode is not None
     modality = _modality(volumeNode)
     if modality in NOT_CT:

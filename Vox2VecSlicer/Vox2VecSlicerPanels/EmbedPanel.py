@@ -25,6 +25,7 @@ class EmbedPanel:
         binding.node(ui.roiSelector, "roi")
         actions.button(ui.embedButton, self.embed)
         actions.follow(session.state.changed, self._follow)
+        actions.follow(session.regionMoved, self.refresh)
         actions.follow(session.embedded, self._embedded)
         actions.follow(session.similarityUpdated, self.refresh)  # a transform may have turned the scan around
         actions.follow(session.progressChanged, lambda _progress: self._enable())
@@ -67,7 +68,7 @@ class EmbedPanel:
         if self._refusal:
             return self._refusal
         if self._session.isEmbedded(volume) and not self._session.isRegionEmbedded:
-            return _("Embedded, but not in this region of interest; press Embed for that.")
+            return _("Embedded, but not in this region of interest: maps show the former part. Press Embed.")
         if self._session.isEmbedded(volume):
             return _("Embedded: point at a voxel under Explore.")
         return _("Not embedded yet; a scan that was embedded before is there at once.")
