@@ -19,7 +19,8 @@ def _norm(kind: Norm, channels: int) -> nn.Module:
     if kind == "batch":
         return nn.BatchNorm3d(channels)
     if kind == "group":
-        return nn.GroupNorm(num_groups=min(8, channels), num_channels=channels)
+        groups = next(n for n in range(min(8, channels), 0, -1) if channels % n == 0)
+        return nn.GroupNorm(num_groups=groups, num_channels=channels)
     raise ValueError(f"norm is 'batch' or 'group', not {kind!r}")
 
 

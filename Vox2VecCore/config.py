@@ -1,11 +1,14 @@
 """What a model directory's ``config.json`` says: everything needed to use the weights, and where they are from."""
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from itertools import chain
+from math import inf
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_type_hints
 
-from Vox2VecCore.errors import ModelError
+from Vox2VecCore.errors import ModelError, SettingsError
+from Vox2VecCore.settings import typed
 from Vox2VecCore.shapes import ISOTROPIC, Triple, level_strides
 
 FORMAT_VERSION = 1
@@ -84,14 +87,23 @@ class ModelConfig:
     format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
-        coarsest = self.architecture.level_strides[-1]
+        shape, (low, high) = self.architecture, self.window_hu
+        sizes = (shape.base_channels, shape.depth, shape.projection_channels or 1, *chain(*shape.steps))
+        if shape.in_channels != 1 or len(shape.steps) != shape.num_scales - 1 or min(sizes) < 1:
+            raise ModelError(f"Model {self.name}: no network for CT can have the architecture {asdict(shape)}.")
+        if not all(0 < mm < inf for mm in self.spacing_mm) or not -inf < low < high < inf:
+            raise ModelError(
+                f"Model {self.name}: spacing_mm must be positive and window_hu rise, got {list(self.spacing_mm)} and "
+                f"{list(self.window_hu)}."
+            )
+        coarsest = shape.level_strides[-1]
         if any(t % s or o % (2 * s) for t, o, s in zip(self.tile_shape, self.tile_overlap, coarsest, strict=True)):
             raise ModelError(
                 f"Model {self.name}: tile_shape must be multiples of the coarsest stride {list(coarsest)}, "
                 f"tile_overlap of twice that; got {list(self.tile_shape)} and {list(self.tile_overlap)}."
             )
-        if any(o >= t for o, t in zip(self.tile_overlap, self.tile_shape, strict=True)):
-            raise ModelError(f"Model {self.name}: tile_overlap must be smaller than tile_shape.")
+        if any(not 0 <= o < t for o, t in zip(self.tile_overlap, self.tile_shape, strict=True)):
+            raise ModelError(f"Model {self.name}: tile_overlap must be at least 0 and smaller than tile_shape.")
         if self.level_statistics is not None:
             got = [len(level.mean) for level in self.level_statistics]
             if got != self.architecture.level_channels:
@@ -115,22 +127,29 @@ class ModelConfig:
         if version != FORMAT_VERSION:
             raise ModelError(f"{where}: format_version {version} is not {FORMAT_VERSION}; update Vox2Vec.")
         values["architecture"] = _strict(Architecture, values.get("architecture", {}), where)
-        if values.get("level_statistics") is not None:
-            values["level_statistics"] = tuple(
-                _strict(LevelStatistics, level, where) for level in values["level_statistics"]
-            )
+        statistics = values.get("level_statistics")
+        if isinstance(statistics, list):
+            values["level_statistics"] = tuple(_strict(LevelStatistics, level, where) for level in statistics)
         return _strict(cls, values, where)
 
 
-def _strict(cls: type[T], values: dict[str, Any], where: Path) -> T:
-    known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
-    unknown = sorted(set(values) - known)
+def _strict(cls: type[T], values: Any, where: Path) -> T:
+    hints = get_type_hints(cls)
+    if not isinstance(values, dict):
+        raise ModelError(f"{where}: {values!r} is not a table of {', '.join(hints)}; fetch or import the model again.")
+    unknown = sorted(set(values) - set(hints))
     if unknown:
         raise ModelError(f"{where}: unknown keys {', '.join(unknown)}; this model needs a newer Vox2Vec.")
     try:
+        for key, value in values.items():
+            read = isinstance(value, (Architecture, tuple)) or (key == "training" and isinstance(value, dict))
+            if not read:
+                typed(value, hints[key], key)  # a check only: the hash of a model tells 1 from 1.0
         return cls(**{k: v if k == "training" else _tuples(v) for k, v in values.items()})
+    except SettingsError as error:
+        raise ModelError(f"{where}: {str(error).rstrip('.')}; fetch or import the model again.") from error
     except TypeError as error:
-        raise ModelError(f"{where}: incomplete ({error}).") from error
+        raise ModelError(f"{where}: incomplete ({error}); fetch or import the model again.") from error
 
 
 def _tuples(value: Any) -> Any:

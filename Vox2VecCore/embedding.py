@@ -63,6 +63,7 @@ def embed(
     key = cache.key(volume, model)
     found = cache.find(key)
     if found is not None:
+        model.check_weights()  # not needed here, but a damaged model is said wherever it is asked for
         return found
     with cache.create(key) as folder:
         pyramid = _compute(volume, model, folder, device, engine, precision, progress)

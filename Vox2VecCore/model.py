@@ -39,6 +39,19 @@ class Model:
         defining = asdict(replace(self.config, name="", licence="", training={}))
         return hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()
 
+    def check_weights(self) -> Path:
+        """The weights file, after comparing its hash, which takes a tenth of a second for the official model.
+
+        :raises ModelError: if the file is missing or damaged.
+        """
+        path = self.directory / WEIGHTS
+        try:
+            if file_sha256(path) != self.config.weights_sha256:
+                raise ModelError(f"{path}: damaged (its hash is not the one in {CONFIG}); fetch or import it again.")
+        except OSError as error:
+            raise ModelError(f"{path}: cannot be read ({error.strerror}); fetch or import the model again.") from error
+        return path
+
     def network(self) -> "EmbeddingNetwork":
         """The network with its weights, in evaluation mode on the CPU.
 
@@ -50,14 +63,10 @@ class Model:
 
         from Vox2VecCore.network import EmbeddingNetwork
 
-        path = self.directory / WEIGHTS
+        path = self.check_weights()
         try:
-            if file_sha256(path) != self.config.weights_sha256:
-                raise ModelError(f"{path}: damaged (its hash is not the one in {CONFIG}); fetch or import it again.")
             tensors = load_file(path)
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror}); fetch or import the model again.") from error
-        except SafetensorError as error:
+        except (OSError, SafetensorError) as error:
             raise ModelError(f"{path}: damaged ({error}); fetch or import the model again.") from error
         network = EmbeddingNetwork(self.config.architecture)
         load_strictly(network, tensors, path)

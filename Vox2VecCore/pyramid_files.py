@@ -106,6 +106,8 @@ def read_description(folder: Path) -> dict[str, Any]:
         raise CacheError(f"{folder}: no readable {DESCRIPTION}.") from error
     if not isinstance(description, dict) or description.get("format_version") != FORMAT_VERSION:
         raise CacheError(f"{folder}: written by another version of Vox2Vec.")
+    if not all(isinstance(description.get(name), str) for name in ("scan", "model")):
+        raise CacheError(f"{folder}: {DESCRIPTION} is damaged.")
     return description
 
 

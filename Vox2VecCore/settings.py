@@ -64,7 +64,7 @@ def updated(config: T, values: Mapping[str, Any], where: str = "") -> T:
         if is_dataclass(current) and isinstance(value, Mapping):
             changes[key] = updated(current, value, f"{where}{key}.")
         else:
-            changes[key] = _typed(value, hints[key], where + key)
+            changes[key] = typed(value, hints[key], where + key)
     return replace(config, **changes)  # type: ignore[type-var]
 
 
@@ -134,13 +134,17 @@ def _override(text: str) -> dict[str, Any]:
     return parsed
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
+def typed(value: Any, hint: Any, where: str) -> Any:
+    """A value as a field of a dataclass with this type hint holds it: lists become tuples, whole numbers floats.
+
+    :raises SettingsError: if it has another type.
+    """
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None or value == NONE:
             return None
         hint = next(a for a in arguments if a is not type(None))
-        return _typed(value, hint, where)
+        return typed(value, hint, where)
     if origin is Literal:
         if value not in arguments:
             raise SettingsError(f"{where} is one of {', '.join(map(str, arguments))}, not {value!r}.")
@@ -148,12 +152,14 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if origin is tuple and isinstance(value, (list, tuple)):
         kinds = [arguments[0]] * len(value) if arguments[1:] == (...,) else list(arguments)
         if len(kinds) == len(value):
-            return tuple(_typed(v, kind, where) for v, kind in zip(value, kinds, strict=True))
+            return tuple(typed(v, kind, where) for v, kind in zip(value, kinds, strict=True))
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
-    raise SettingsError(f"{where} cannot be {value!r}; it is a {getattr(hint, '__name__', hint)}.")
+    raise SettingsError(
+        f"{where} cannot be {value!r}; it is a {hint if arguments else getattr(hint, '__name__', hint)}."
+    )
 
 
 def _toml() -> Any:

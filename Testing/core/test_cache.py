@@ -19,7 +19,7 @@ from Testing.support.scans import phantom
 from Vox2VecCore import embedding, pyramid_files
 from Vox2VecCore.cache import PyramidCache
 from Vox2VecCore.embedding import embed
-from Vox2VecCore.errors import CacheError
+from Vox2VecCore.errors import CacheError, ModelError
 from Vox2VecCore.model import Model
 from Vox2VecCore.volume import Volume
 
@@ -91,6 +91,27 @@ def test_a_damaged_entry_is_rebuilt(model: Model, cache: PyramidCache, damage: s
     again = embed(phantom(), model)
     assert np.array_equal(again.levels[0].unit, before)
     assert len(cache.entries()) == 1
+
+
+def test_a_damaged_model_is_said_even_where_the_cache_would_answer(cache: PyramidCache, tmp_path: Path) -> None:
+    model = random_model(tmp_path)
+    embed(phantom(), model)
+    weights = model.directory / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match="damaged"):
+        embed(phantom(), model)
+    weights.unlink()
+    with pytest.raises(ModelError, match="cannot be read"):
+        embed(phantom(), model)
+
+
+@pytest.mark.parametrize("description", ['{"format_version": 1}', '{"format_version": 1, "scan": 3, "model": "m"}'])
+def test_an_entry_that_does_not_say_what_it_is_is_not_listed(cache: PyramidCache, description: str) -> None:
+    (cache.folder / "abc").mkdir(parents=True)
+    (cache.folder / "abc" / "pyramid.json").write_text(description)
+    assert cache.entries() == []
 
 
 def test_clear(model: Model, cache: PyramidCache) -> None:
@@ -240,7 +261,7 @@ def test_a_folder_that_is_really_read_only(model: Model, cache: PyramidCache) ->
     cache.folder.chmod(0o555)
     root = os.geteuid() == 0
     if root:
-        for folder in [cache.folder, *cache.folder.parents]:
+        for folder in {cache.folder, *cache.folder.parents, model.directory, *model.directory.parents}:
             folder.chmod(folder.stat().st_mode | 0o055)
         os.seteuid(65534)
     try:

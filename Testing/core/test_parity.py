@@ -96,6 +96,11 @@ def test_strides_and_norm_are_options(norm: str) -> None:
     assert torch.equal(vectors[0, 4:12], levels[1][0, :, 10, 6, 4])
 
 
+def test_any_width_has_groups() -> None:
+    """12 channels, as the shipped model has, are no multiple of 8."""
+    assert FPN3d(1, 12, 2, norm="group").left_blocks[0].layers[0].layers[0].num_groups == 6  # type: ignore[index,union-attr]
+
+
 def test_wrong_number_of_strides_is_refused() -> None:
     with pytest.raises(ValueError, match="need 3 strides"):
         FPN3d(1, 4, 4, strides=[(2, 2, 2)])
