@@ -5,6 +5,7 @@ they need no display and may be made in any thread.
 """
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,11 +65,15 @@ def save(figure: "Figure", path: Path) -> None:
     """
     if path.suffix.lower() not in PICTURES:
         raise VolumeError(f"{path}: pictures are written as {', '.join(PICTURES)}; choose one of these endings.")
+    drawn = BytesIO()  # matplotlib ends in an error of its own when the disk gets full under a .pdf
+    figure.savefig(drawn, format=path.suffix[1:].lower(), dpi=DPI, facecolor=BACKGROUND)
     try:
         with replace_file(path) as temporary:
-            figure.savefig(temporary, dpi=DPI, facecolor=BACKGROUND)
+            temporary.write_bytes(drawn.getbuffer())
     except OSError as error:
-        raise VolumeError(f"{path}: the picture cannot be written ({error.strerror or error}).") from error
+        raise VolumeError(
+            f"{path}: the picture cannot be written ({error.strerror or error}); free space or choose another folder."
+        ) from error
 
 
 def page(

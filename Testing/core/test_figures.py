@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from Testing.support.scans import phantom
+from Testing.support.volume_files import disk_of, refused
 from Vox2VecCore.drawing import DPI
-from Vox2VecCore.errors import MissingExtraError, VolumeError
+from Vox2VecCore.errors import MissingExtraError
 from Vox2VecCore.figures import (
     LUNG,
+    PICTURES,
     SOFT,
     colours_figure,
     match_figure,
@@ -207,19 +209,17 @@ def test_thin_scans(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     save(similarity_figure(ct, heat, [(0, 0, 0)], percentiles=False), tmp_path / "thin2.png")
 
 
-def test_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("suffix", PICTURES)
+def test_nothing_half_written(tmp_path: Path, suffix: str) -> None:
     figure = similarity_figure(phantom(), phantom(), [(0, 0, 0)])
-    with pytest.raises(VolumeError, match="ending"):
-        save(figure, tmp_path / "a.bmp")
-
-    def full(path: Path, **_: object) -> None:
-        Path(path).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(figure, "savefig", full)
-    with pytest.raises(VolumeError, match="No space left"):
-        save(figure, tmp_path / "a.png")
+    with disk_of(100), refused("a" + suffix, "the picture cannot be written"):
+        save(figure, tmp_path / f"a{suffix}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_other_endings_are_refused(tmp_path: Path) -> None:
+    with refused("a.bmp", "endings"):
+        save(similarity_figure(phantom(), phantom(), [(0, 0, 0)]), tmp_path / "a.bmp")
 
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,9 @@
 
 import gzip
 import os
-import resource
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from Testing.support.volume_files import FORMATS, HU, OBLIQUE, orthogonal, refused, write_nifti
+from Testing.support.volume_files import FORMATS, HU, OBLIQUE, disk_of, orthogonal, refused, write_nifti
 from Vox2VecCore.errors import VolumeError
 from Vox2VecCore.volume import Volume
 from Vox2VecCore.volume_io import read_volume, write_volume
@@ -140,17 +138,6 @@ def test_files_and_folders_without_permission(without_rights: Path) -> None:
     for target in (without_rights / "new.nii.gz", without_rights / "locked" / "new.nii.gz"):
         with refused(str(target), "Permission denied"):
             write_volume(Volume(HU, OBLIQUE), target)
-
-
-@contextmanager
-def disk_of(size: int) -> Iterator[None]:
-    """Let no file grow beyond so many bytes, as on a full disk; not for longer, or pytest's own log is cut."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -1,5 +1,6 @@
-"""Small scan files, and what is refused, for the tests of reading and writing them."""
+"""Small scan files, what is refused, and a full disk, for the tests of reading and writing them."""
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,3 +38,14 @@ def refused(*words: str) -> Iterator[None]:
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+@contextmanager
+def disk_of(size: int) -> Iterator[None]:
+    """Let no file grow beyond so many bytes, as on a full disk; not for longer, or pytest's own log is cut."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
