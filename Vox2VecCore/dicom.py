@@ -88,7 +88,7 @@ def _series_slices(path: Path, series_uid: str | None) -> tuple[list[SliceHeader
 def _choose_series(folder: DicomFolder, path: Path, series_uid: str | None) -> str:
     found = folder.series()
     if not found:
-        damaged = f" ({len(folder.damaged)} damaged files)" if folder.damaged else ""
+        damaged = f" (damaged: {len(folder.damaged)})" if folder.damaged else ""
         raise VolumeError(
             f"{path}: no DICOM images in this folder or below{damaged}; give the scan file or its folder."
         )
@@ -163,7 +163,7 @@ def _regular_step(
     if steps.min() < SAME_PLACE_MM:
         k = int(steps.argmin())
         raise VolumeError(
-            f"{where}: two slices at {heights[k]:.2f} mm, {slices[k].path.name} and {slices[k + 1].path.name}; "
+            f"{where}: two slices at {heights[k]:.2f} mm, {slices[k].path} and {slices[k + 1].path}; "
             "keep one copy, one time point, one reconstruction."
         )
     # The lower quartile: gaps only lengthen steps, and there may be many of them.

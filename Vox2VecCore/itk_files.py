@@ -95,7 +95,9 @@ def _choose_volume(reader: sitk.ImageFileReader, path: Path, frame: int | None) 
     """Check that the file holds 3D volumes of single values, and make the reader yield one of them."""
     values, dimensions = reader.GetNumberOfComponents(), reader.GetDimension()
     if values > 1:
-        raise VolumeError(f"{path}: holds {values} values a voxel (colours or several volumes), not a CT.")
+        raise VolumeError(
+            f"{path}: holds {values} values a voxel (colours or several volumes), not one in HU; export it as CT."
+        )
     size = list(reader.GetSize())
     if dimensions not in (3, 4):
         raise VolumeError(f"{path}: expected a 3D volume, got {' x '.join(map(str, size))} voxels.")

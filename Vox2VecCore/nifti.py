@@ -39,7 +39,9 @@ def read_nifti(path: Path, frame: int | None = None) -> StoredScan:
     header = _header(start, path)
     dtype = header.get_data_dtype()
     if dtype.kind not in "iuf":
-        raise VolumeError(f"{path}: holds colours or complex numbers, not the single values of a CT.")
+        raise VolumeError(
+            f"{path}: holds colours or complex numbers, not the single values of a CT; export it in Hounsfield units."
+        )
     shape, frames = _shape(header, path)
     chosen = pick_frame(str(path), frames, frame)
     try:

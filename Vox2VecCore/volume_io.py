@@ -127,9 +127,12 @@ def check_ct_range(name: str, low: float, high: float) -> str | None:
     if not np.isfinite([low, high]).all():
         raise VolumeError(f"{name}: holds NaN or infinite values; replace them, for instance by -1024 HU.")
     if low == high:
-        raise VolumeError(f"{name}: every voxel has the value {low:g}; there is nothing to see in it.")
+        raise VolumeError(f"{name}: every voxel has the value {low:g}; export the scan again.")
     if high <= TISSUE_HU:
-        raise VolumeError(f"{name}: holds nothing but air, no voxel is above {TISSUE_HU:g} HU.")
+        raise VolumeError(
+            f"{name}: holds nothing but air, no voxel is above {TISSUE_HU:g} HU; check that it is the right scan, in "
+            "Hounsfield units."
+        )
     if low >= 0:
         return (
             f"{name}: no value is below 0, so this is not CT in Hounsfield units "
@@ -180,7 +183,7 @@ def _checked_format(path: Path) -> Format:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
     except FileNotFoundError:
-        raise VolumeError(f"{path}: there is no such file or folder.") from None
+        raise VolumeError(f"{path}: there is no such file or folder; check the path.") from None
     except OSError as error:
         raise VolumeError(f"{path}: cannot be read ({error.strerror}).") from error
     suffix = _suffix(path)

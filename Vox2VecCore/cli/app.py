@@ -63,5 +63,5 @@ def run(arguments: Sequence[str]) -> int:
             return USAGE
         context = getattr(error, "ctx", None)
         hint = f" See '{context.command_path} --help'." if context is not None else ""
-        raise Vox2VecError(message + hint) from error
+        raise Vox2VecError(message.rstrip(".") + "." + hint) from error
     return result if isinstance(result, int) else 0

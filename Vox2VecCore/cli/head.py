@@ -76,7 +76,11 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", metavar="MODEL", help=f"Name or directory of a model. [default: {DEFAULT_MODEL}]"
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="Name or directory of a model; left out: the base's own.",
+            show_default=DEFAULT_MODEL,
         ),
     ] = None,
     device: DeviceOption = "auto",
