@@ -1,6 +1,7 @@
 """Official vox2vec weights from the Hugging Face Hub, checked against the hash the Hub states, then imported."""
 
 import hashlib
+import http.client
 import os
 import tempfile
 import urllib.error
@@ -68,7 +69,7 @@ def _download(file_name: str, target: Path, progress: Progress) -> None:
                 digest.update(block)
                 done += len(block)
                 progress.step("Downloading", done, max(total, done))
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ModelError(
             f"The official weights could not be downloaded ({reason}); on a computer without internet copy "

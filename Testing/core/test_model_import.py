@@ -69,6 +69,7 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path: Path) -> None:
         ({"weight": torch.zeros(3)}, "not a vox2vec backbone"),
         ([1, 2], "expected a state dict"),
         ({"a": 1}, "expected a state dict"),
+        ({1: torch.zeros(3)}, "expected a state dict"),
     ],
 )
 def test_other_files_are_refused(tmp_path: Path, content: object, message: str) -> None:
@@ -86,6 +87,10 @@ def test_missing_truncated_and_incomplete_checkpoints(tmp_path: Path) -> None:
     truncated.write_bytes(golden.checkpoint.read_bytes()[:5000])
     with pytest.raises(ModelError, match="damaged"):
         import_official(truncated, tmp_path / "out")
+    for content in (b"hello\n", b"e\n", b"\x80\x02X\x01\n"):  # to PyTorch KeyError, IndexError, struct.error
+        truncated.write_bytes(content)
+        with pytest.raises(ModelError, match="damaged"):
+            import_official(truncated, tmp_path / "out")
     tensors = golden.state_dict("fpn")
     del tensors["skip_blocks.1.weight"]
     torch.save(tensors, tmp_path / "incomplete.pt")
@@ -146,8 +151,9 @@ def test_fetch_refuses_another_file(hub: type[Hub], tmp_path: Path) -> None:
     assert list((tmp_path / "models").iterdir()) == []
 
 
-def test_fetch_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+@pytest.mark.parametrize("endpoint", ["http://127.0.0.1:9", "huggingface"])
+def test_fetch_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, endpoint: str) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
     monkeypatch.setenv("VOX2VEC_MODELS_DIR", str(tmp_path / "models"))
     with pytest.raises(ModelError, match=r"could not be downloaded.*models import vox2vec_contrastive\.pt"):
         fetch_model("vox2vec")
