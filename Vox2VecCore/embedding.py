@@ -42,7 +42,7 @@ def embed(
     :param engine: ``auto`` takes OpenVINO on a CPU when it is installed.
     :param precision: ``half`` is faster on hardware that computes with it, and used only if the first tile agrees with
         single precision; ``auto`` is half where it can be had. A cached pyramid answers for either.
-    :param progress: told after every tile, asked for cancellation before the next.
+    :param progress: told after every tile, asked for cancellation again and again while each is computed.
     :return: the pyramid, its levels memory-mapped from the cache.
     :raises VolumeError: if the scan cannot be a CT (NaN, constant, only air).
     :warns NotCTWarning: if its intensities do not look like HU.
@@ -111,7 +111,7 @@ def fill_levels(
     with ThreadPoolExecutor(max_workers=1) as worker:
         stored: Future[None] | None = None
         for tile in tiles:
-            outputs = run(tile_image(scan.hu, tile, config.window_hu))
+            outputs = run(tile_image(scan.hu, tile, config.window_hu), progress.check)
             if stored is not None:
                 stored.result()
             stored = worker.submit(_store, levels, tile, outputs)

@@ -4,7 +4,8 @@ import importlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from Vox2VecCore.errors import DeviceMemoryError, EngineError, MissingExtraError
 
@@ -27,6 +29,12 @@ SELF_CHECK_COSINE = 0.999
 """Half precision is used only if its first tile agrees this well with single precision."""
 SELF_CHECK_SHARE = 0.001
 """Of the vectors in that tile, this share may agree less well."""
+POLL_MS = 50
+"""How often OpenVINO, while it computes, is left for a look at whether to stop."""
+
+
+def go_on() -> None:
+    """What engines ask when nobody wants them to stop."""
 
 
 class Engine(Protocol):
@@ -35,10 +43,13 @@ class Engine(Protocol):
     name: str
     device: str
 
-    def __call__(self, image: NDArray[np.float32]) -> list[NDArray]:
+    def __call__(self, image: NDArray[np.float32], check: Callable[[], None] = go_on) -> list[NDArray]:
         """Outputs of the module for an image (X, Y, Z) scaled to [0, 1], its sides multiples of the coarsest stride.
 
         They stay as they are while the next image is computed, and no longer.
+
+        :param check: called again and again while the image is computed; what it raises stops that within one
+            operation of the network, and the engine can be used afterwards as if nothing had been.
         """
         ...
 
@@ -145,25 +156,47 @@ class TorchEngine:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
 
     @torch.inference_mode()
-    def __call__(self, image: NDArray[np.float32]) -> list[NDArray]:
+    def __call__(self, image: NDArray[np.float32], check: Callable[[], None] = go_on) -> list[NDArray]:
         try:
-            tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None].to(self.device)
-            if self._half is None:
-                single, half = self._run(tensor, half=False), self._run(tensor, half=True)
-                self._half = agree(single, half)
-                outputs = half if self._half else single
-            else:
-                outputs = self._run(tensor, half=self._half)
-            return [output.cpu().numpy() for output in outputs]
+            with _BetweenOperations(check):
+                return self._outputs(image)
         except torch.OutOfMemoryError as error:
             raise DeviceMemoryError(
                 f"Out of memory on {self.device} for a tile of {' x '.join(map(str, image.shape))} voxels: close "
                 "other programs that use it, or choose device cpu."
             ) from error
 
+    def _outputs(self, image: NDArray[np.float32]) -> list[NDArray]:
+        tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None].to(self.device)
+        if self._half is None:
+            single, half = self._run(tensor, half=False), self._run(tensor, half=True)
+            self._half = agree(single, half)
+            outputs = half if self._half else single
+        else:
+            outputs = self._run(tensor, half=self._half)
+        return [output.cpu().numpy() for output in outputs]
+
     def _run(self, tensor: torch.Tensor, half: bool) -> tuple[torch.Tensor, ...]:
         with torch.autocast(self.device, torch.float16, enabled=half):
             return self._module(tensor)
+
+
+class _BetweenOperations(TorchFunctionMode):
+    """Asks before every operation of PyTorch whether to go on.
+
+    Whoever is asked may compute something else meanwhile, so that happens outside inference mode.
+    """
+
+    def __init__(self, check: Callable[[], None]) -> None:
+        super().__init__()
+        self._check = check
+
+    def __torch_function__(
+        self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        with torch.inference_mode(False):
+            self._check()
+        return func(*args, **(kwargs or {}))
 
 
 def agree(expected: tuple[torch.Tensor, ...], got: tuple[torch.Tensor, ...]) -> bool:
@@ -217,25 +250,36 @@ class OpenVINOEngine:
 
         self._model = model
         self._half: bool | None = None if half else False
-        self._runs = self._compiled("f32")
+        self._compile(half=False)
 
-    def _compiled(self, precision: str) -> Iterator[Callable]:
-        """Two requests in turn, because the outputs of one are in use while the next image is computed."""
-        options = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
+    def _compile(self, half: bool) -> None:
+        """For one precision in place of the other: both would take twice the memory."""
+        options = {"INFERENCE_PRECISION_HINT": "bf16" if half else "f32", "PERFORMANCE_HINT": "LATENCY"}
         compiled = _openvino_core().compile_model(self._model, "CPU", options)
-        return cycle([compiled.create_infer_request().infer for _ in range(2)])
+        # Two requests in turn, because the outputs of one are in use while the next image is computed.
+        self._requests: Iterator[openvino.InferRequest] = cycle([compiled.create_infer_request() for _ in range(2)])
+        self._compiled_half = half
 
-    def __call__(self, image: NDArray[np.float32]) -> list[NDArray]:
+    def __call__(self, image: NDArray[np.float32], check: Callable[[], None] = go_on) -> list[NDArray]:
         inputs = [np.ascontiguousarray(image)[None, None]]
         if self._half is None:
-            single = [output.copy() for output in self._infer(inputs)]
-            self._runs = self._compiled("bf16")  # in place of the first: two of them would take twice the memory
-            half = self._infer(inputs)
+            single = [output.copy() for output in self._infer(inputs, False, check)]
+            half = self._infer(inputs, True, check)
             self._half = agree(*(tuple(map(torch.from_numpy, outputs)) for outputs in (single, half)))
-            if not self._half:
-                self._runs = self._compiled("f32")
-        return self._infer(inputs)
+            return half if self._half else single
+        return self._infer(inputs, self._half, check)
 
-    def _infer(self, inputs: list[NDArray]) -> list[NDArray]:
-        outputs = next(self._runs)(inputs, share_inputs=True, share_outputs=True)
-        return [outputs[i] for i in range(len(outputs))]
+    def _infer(self, inputs: list[NDArray], half: bool, check: Callable[[], None]) -> list[NDArray]:
+        if half != self._compiled_half:
+            self._compile(half)
+        request = next(self._requests)
+        request.start_async(inputs, share_inputs=True)
+        try:
+            while not request.wait_for(POLL_MS):
+                check()
+        except BaseException:
+            request.cancel()
+            with suppress(RuntimeError):  # of having been cancelled
+                request.wait()  # until then it reads the inputs
+            raise
+        return [output.data for output in request.output_tensors]

@@ -8,10 +8,11 @@ import torch
 
 from Testing.support.models import random_model
 from Testing.support.scans import phantom
+from Vox2VecCore import engines
 from Vox2VecCore.backbone import gather_vectors
 from Vox2VecCore.embedding import embed, fill_levels, tile_image
 from Vox2VecCore.encoding import StoredLevels
-from Vox2VecCore.engines import make_engine
+from Vox2VecCore.engines import EngineName, make_engine
 from Vox2VecCore.errors import Cancelled, PointError, VolumeError
 from Vox2VecCore.grid import grid_scan
 from Vox2VecCore.model import Model, load_model
@@ -170,6 +171,25 @@ def test_progress_and_cancellation(model: Model, private_cache: Path) -> None:
         embed(phantom((70, 50, 45), seed=1), model, progress=stop)
     assert sum(r.stage == "Embedding" for r in seen) == 3
     assert len(list((private_cache / "pyramids").iterdir())) == 1
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_cancelled_in_the_middle_of_the_only_tile(
+    tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch, engine: EngineName
+) -> None:
+    monkeypatch.setattr(engines, "POLL_MS", 1)
+    model = random_model(tmp_path, base_channels=4, tile_shape=(64, 64, 64))
+    seen: list[ProgressReport] = []
+    asked: list[None] = []
+
+    def enough() -> bool:
+        asked.extend([None] * any(report.stage == "Embedding" for report in seen))
+        return len(asked) == 3
+
+    with pytest.raises(Cancelled):
+        embed(phantom(), model, engine=engine, progress=Progress(seen.append, enough))
+    assert [report.done for report in seen if report.stage == "Embedding"] == [0]
+    assert list((private_cache / "pyramids").iterdir()) == []
 
 
 def test_storage_is_small(model: Model, private_cache: Path) -> None:

@@ -83,6 +83,64 @@ def test_engines_take_tiles_of_any_shape_and_agree_on_what_is_stored() -> None:
             assert np.mean(a != b) < 0.01
 
 
+class Enough(Exception):
+    """Somebody wants an engine to stop."""
+
+
+@pytest.mark.parametrize(("engine", "side"), [("torch", 32), ("openvino", 96)])
+def test_stopped_in_the_middle_of_a_tile(engine: Any, side: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is not computed, and the engine goes on as if nothing had been."""
+    import openvino
+
+    cancelled: list[openvino.InferRequest] = []
+    cancel = openvino.InferRequest.cancel
+    monkeypatch.setattr(openvino.InferRequest, "cancel", lambda self: (cancelled.append(self), cancel(self)))
+    monkeypatch.setattr(engines, "POLL_MS", 1)
+    asked: list[bool] = []
+
+    def check(at: int) -> None:
+        asked.append(torch.is_inference_mode_enabled())
+        if len(asked) == at:
+            raise Enough
+
+    run = make_engine(Levels(Golden.load("fpn_c4_s4").backbone()), "cpu", engine, "single")
+    image = np.random.default_rng(0).random((side, side, side), np.float32)
+    whole = [output.copy() for output in run(image)]
+    for at in (2, 8):
+        asked.clear()
+        with pytest.raises(Enough):
+            run(image, lambda at=at: check(at))
+        assert asked == [False] * at
+    if engine == "openvino":
+        for request in cancelled:
+            with pytest.raises(RuntimeError, match="cancel"):
+                request.wait()
+        assert len(cancelled) == 2
+    asked.clear()
+    assert all(np.array_equal(a, b) for a, b in zip(whole, run(image, lambda: check(0)), strict=True))
+    assert len(asked) > 8
+
+
+def test_stopped_in_the_check_of_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither precision is taken for the other by the next tile."""
+    monkeypatch.setattr(engines, "cpu_computes_bfloat16", lambda: True)
+    monkeypatch.setattr(engines, "agree", lambda *_: False)
+    monkeypatch.setattr(engines, "POLL_MS", 1)
+    module = Levels(Golden.load("fpn_c4_s4").backbone())
+    image = np.random.default_rng(0).random((64, 64, 64), np.float32)
+    single, run = (make_engine(module, "cpu", "openvino", precision) for precision in ("single", "half"))
+    assert isinstance(run, OpenVINOEngine)
+
+    def check() -> None:
+        if run._compiled_half:
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(image, check)
+    for _ in range(2):
+        assert all(np.array_equal(a, b) for a, b in zip(single(image), run(image), strict=True))
+
+
 def test_stored_levels_are_standardised_unit_vectors() -> None:
     class Fixed(nn.Module):
         def forward(self, x: torch.Tensor) -> list[torch.Tensor]:

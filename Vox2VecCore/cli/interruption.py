@@ -1,4 +1,4 @@
-"""Ctrl-C, requests to terminate, closed terminals: a running job stops at its next tile, anything else at once."""
+"""Ctrl-C, requests to terminate, closed terminals: a running job stops where it next asks, anything else at once."""
 
 import signal
 import threading
@@ -16,8 +16,8 @@ class Interrupted(BaseException):
 class Stop:
     """Whether somebody asked this process to stop.
 
-    While a job polls :meth:`requested` the first signal only leaves a note for it, so that it ends between two
-    tiles; the second signal, or one at any other time, unwinds the program where it is. While it unwinds and removes
+    While a job polls :meth:`requested` the first signal only leaves a note for it, so that it ends where it can;
+    the second signal, or one at any other time, unwinds the program where it is. While it unwinds and removes
     what is half done, further signals change nothing.
     """
 
