@@ -1,7 +1,9 @@
-"""NRRD and MetaImage (.nrrd, .nhdr, .mha, .mhd) through SimpleITK."""
+"""NRRD and MetaImage (.nrrd, .nhdr, .mha, .mhd) through SimpleITK; MetaImage is written without it."""
 
 import math
+import sys
 import warnings
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,9 +19,27 @@ NRRD_IO = "NrrdImageIO"
 META_IO = "MetaImageIO"
 COMPRESSION_LEVEL = 6
 """Measured on a chest CT and its labels: 25 % and 56 % smaller than level 1 in two to three times the time."""
+META_COMPRESSION_LEVEL = 4
+"""Python's zlib is slower than SimpleITK's: of that CT this makes 2 % more bytes in three quarters of the time."""
 ORTHOGONAL_TOLERANCE = 1e-3
 LINE_BYTES = 1 << 16
-META_BYTES = {"MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_FLOAT": 4}
+META_TYPES = {
+    "MET_CHAR": "int8", "MET_UCHAR": "uint8", "MET_SHORT": "int16", "MET_USHORT": "uint16",
+    "MET_INT": "int32", "MET_FLOAT": "float32", "MET_DOUBLE": "float64",
+}  # fmt: skip
+META_HEADER = """ObjectType = Image
+NDims = 3
+BinaryData = True
+BinaryDataByteOrderMSB = {big_endian}
+CompressedData = True
+CompressedDataSize = {bytes}
+TransformMatrix = {directions}
+Offset = {origin}
+ElementSpacing = {spacing}
+DimSize = {shape}
+ElementType = {type}
+ElementDataFile = LOCAL
+"""
 DAMAGED = "is damaged, cut off, or lacks its data file; copy or export it again."
 
 NRRD_SPACES = {
@@ -64,10 +84,10 @@ def read_itk(path: Path, image_io: str, frame: int | None = None) -> StoredScan:
 def write_itk(array: NDArray, affine: NDArray[np.float64], path: Path, fields: Mapping[str, str]) -> None:
     """Write NRRD or MetaImage by the suffix of ``path``, compressed, and read it back.
 
-    SimpleITK reports no error when a full disk swallows the last bytes (measured: NRRD and MetaImage, small
-    files or tails that fit its buffer), hence the reading.
+    SimpleITK reports no error when a full disk swallows the last bytes of a NRRD file (measured: small files or tails
+    that fit its buffer), hence the reading.
 
-    :param fields: further fields of the header; MetaImage may drop them.
+    :param fields: further fields of the header, for which MetaImage has no room.
     :raises ValueError: if the matrix has shear, which these formats do not promise to keep.
     :raises OSError: if what lies on the disk afterwards is not what was written.
     """
@@ -76,19 +96,48 @@ def write_itk(array: NDArray, affine: NDArray[np.float64], path: Path, fields: M
     directions = lps[:3, :3] / spacing
     if not np.allclose(directions.T @ directions, np.eye(3), atol=ORTHOGONAL_TOLERANCE):
         raise ValueError("this format cannot hold a sheared grid (tilted gantry); write .nii.gz instead")
-    image = sitk.GetImageFromArray(array.T)
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection(directions.ravel().tolist())
-    for key, value in fields.items():
-        image.SetMetaData(key, value)
     try:
-        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=COMPRESSION_LEVEL)
+        if path.suffix == ".mha":
+            _write_meta(array, directions, spacing, lps[:3, 3], path)
+        else:
+            image = sitk.GetImageFromArray(array.T)
+            image.SetSpacing(spacing.tolist())
+            image.SetOrigin(lps[:3, 3].tolist())
+            image.SetDirection(directions.ravel().tolist())
+            for key, value in fields.items():
+                image.SetMetaData(key, value)
+            sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=COMPRESSION_LEVEL)
         written = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise OSError("the disk is full or the folder not writable") from error
     if not np.array_equal(sitk.GetArrayViewFromImage(written), array.T, equal_nan=array.dtype.kind == "f"):
         raise OSError("what was written does not read back")
+
+
+def _write_meta(array: NDArray, directions: NDArray, spacing: NDArray, origin: NDArray, path: Path) -> None:
+    """Write MetaImage, as https://itk.org/Wiki/ITK/MetaIO/Documentation describes it.
+
+    On a full disk SimpleITK would write a line of its own to the terminal, and not say what went wrong.
+
+    :param directions: those of (i, j, k) in the columns, LPS.
+    """
+    data = zlib.compress(np.ascontiguousarray(array.T).data, META_COMPRESSION_LEVEL)
+
+    def numbers(values: NDArray) -> str:
+        return " ".join(map(repr, values.ravel(order="F").tolist()))
+
+    header = META_HEADER.format(
+        big_endian=sys.byteorder == "big",
+        bytes=len(data),
+        directions=numbers(directions),
+        origin=numbers(origin),
+        spacing=numbers(spacing),
+        shape=" ".join(map(str, array.shape)),
+        type=next(name for name, kind in META_TYPES.items() if kind == array.dtype.name),
+    )
+    with path.open("wb") as file:
+        file.write(header.encode())
+        file.write(data)
 
 
 def _choose_volume(reader: sitk.ImageFileReader, path: Path, frame: int | None) -> None:
@@ -134,7 +183,8 @@ def _verify_data(path: Path, image_io: str) -> None:
             pass
     elif meta and not {" ", "%"} & set(data) and data.upper() != "LIST":
         sizes = [*fields.get("dimsize", "").split(), fields.get("elementnumberofchannels", "1")]
-        expected = META_BYTES.get(fields.get("elementtype", ""), 0) * math.prod(int(n) for n in sizes if n.isdigit())
+        voxel = np.dtype(META_TYPES.get(fields.get("elementtype", ""), "V0")).itemsize
+        expected = voxel * math.prod(int(n) for n in sizes if n.isdigit())
         if not file.is_file() or file.stat().st_size - begin < expected:
             raise VolumeError(f"{path}: {DAMAGED}")
 
