@@ -159,9 +159,11 @@ def test_processor_note_stays_and_learns_the_time(panel, add_ct) -> None:
     assert "The last scan took" in panel.ui.cpuLabel.text
 
 
-def test_device_is_checked_without_holding_the_panel_up(panel) -> None:
+@pytest.mark.parametrize(("count", "said"), [(1, "CPU, 1 thread, "), (2, "CPU, 2 threads, ")])
+def test_device_is_checked_without_holding_the_panel_up(panel, monkeypatch, count, said) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: count)
     panel.press(panel.ui.checkDeviceButton)
-    panel.until(lambda: "CPU" in panel.ui.deviceLabel.text.upper())
+    panel.until(lambda: panel.ui.deviceLabel.text.startswith(said))
 
 
 def test_cache_can_be_cleared(panel, add_ct) -> None:

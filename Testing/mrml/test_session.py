@@ -6,6 +6,7 @@ import slicer
 
 from Testing.support.slicer_nodes import sliceViews, volumeNode
 from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.fewshot.classes import COLOURS
 from Vox2VecSlicerLib.Segments import segmentVoxels
 
 
@@ -52,6 +53,12 @@ def test_from_a_volume_to_segments(session):
     assert len(applied) > 10
     assert [20, 17, 10] in applied.tolist()
     assert [2, 2, 10] not in applied.tolist()
+    further = session.makeSegment()
+    session.wait()
+    segments = [(result, segmentID), (strokes, structure), (result, further), (strokes, session.addStructure())]
+    colors = [node.GetSegmentation().GetSegment(each).GetColor() for node, each in segments]
+    np.testing.assert_allclose(colors, COLOURS[:4], err_msg="each segment has a colour that no other one has")
+    np.testing.assert_allclose(result.GetSegmentation().GetSegment(found).GetColor(), colors[1])
 
 
 def test_a_bad_choice_is_one_sentence(session):

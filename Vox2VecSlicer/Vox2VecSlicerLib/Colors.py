@@ -1,11 +1,13 @@
-"""Colour tables of the overlays, made once in a scene."""
+"""Colour tables of the overlays, made once in a scene, and the colours of structures and segments."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from Vox2VecCore.fewshot.classes import COLOURS
+
 if TYPE_CHECKING:
-    from slicer import vtkMRMLColorTableNode, vtkMRMLScene
+    from slicer import vtkMRMLColorTableNode, vtkMRMLScene, vtkMRMLSegmentationNode
 
 ENTRIES = 256
 # Perceptually even ramps that stand out from grey: violet to yellow for likeness, dark to light blue for doubt.
@@ -21,6 +23,16 @@ def ramp(name: str) -> np.ndarray:
     stops = np.array(RAMPS[name])
     places = np.linspace(0, len(stops) - 1, ENTRIES)
     return np.stack([np.interp(places, np.arange(len(stops)), stops[:, c]) for c in range(3)], axis=1)
+
+
+def nextColor(*segmentationNodes: "vtkMRMLSegmentationNode | None") -> tuple[float, float, float]:
+    """For a further segment: of the palette's colours the first that the fewest segments of some segmentations have."""
+    used = []
+    for node in segmentationNodes:
+        for n in range(0 if node is None else node.GetSegmentation().GetNumberOfSegments()):
+            r, g, b = (round(c, 3) for c in node.GetSegmentation().GetNthSegment(n).GetColor())
+            used.append((r, g, b))
+    return min(COLOURS, key=used.count)
 
 
 def colorTable(scene: "vtkMRMLScene", name: str) -> "vtkMRMLColorTableNode":

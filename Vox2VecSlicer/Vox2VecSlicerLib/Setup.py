@@ -56,8 +56,9 @@ def describeDevice(device: str, engine: str) -> tuple[str, bool]:
         return text.format(card=found.name, memory=memory, engine=_engineName(engine)), True
     if device == "mps":
         return _("Apple GPU, {engine}").format(engine=_engineName(engine)), True
-    text = _("CPU, {count} threads, {engine}")
-    return text.format(count=torch.get_num_threads(), engine=_engineName(engine)), False
+    count = torch.get_num_threads()
+    text = _("CPU, 1 thread, {engine}") if count == 1 else _("CPU, {count} threads, {engine}")
+    return text.format(count=count, engine=_engineName(engine)), False
 
 
 def _engineName(engine: str) -> str:

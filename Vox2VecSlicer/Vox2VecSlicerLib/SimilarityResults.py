@@ -7,7 +7,7 @@ import numpy as np
 import vtk
 
 from Vox2VecCore.errors import Vox2VecError
-from Vox2VecSlicerLib.Colors import LIKENESS, ramp
+from Vox2VecSlicerLib.Colors import nextColor
 from Vox2VecSlicerLib.Overlay import imageOf
 from Vox2VecSlicerLib.Points import PointLists
 from Vox2VecSlicerLib.Result import Result
@@ -82,8 +82,8 @@ class SimilarityResults:
         point = scan.fromWorld([world])[0]
         node = self._result.node(scan.volumeNode)
         count = node.GetSegmentation().GetNumberOfSegments()
-        r, g, b = ramp(LIKENESS)[(count * 53 + 128) % 256]
-        segmentID = addSegment(node, name or _("Alike {number}").format(number=count + 1), (r, g, b))
+        color = nextColor(node, self._state.strokes)
+        segmentID = addSegment(node, name or _("Alike {number}").format(number=count + 1), color)
 
         def failed(error: Vox2VecError) -> None:
             node.GetSegmentation().RemoveSegment(segmentID)

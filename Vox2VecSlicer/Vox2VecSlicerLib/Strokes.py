@@ -8,8 +8,9 @@ import slicer
 from numpy.typing import NDArray
 
 from Vox2VecCore.errors import Vox2VecError
-from Vox2VecCore.fewshot.classes import BACKGROUND, BACKGROUND_COLOUR, COLOURS, UNLABELLED
+from Vox2VecCore.fewshot.classes import BACKGROUND, BACKGROUND_COLOUR, UNLABELLED
 from Vox2VecCore.volume import Volume
+from Vox2VecSlicerLib.Colors import nextColor
 from Vox2VecSlicerLib.Heads import Structure
 from Vox2VecSlicerLib.Observers import Observers
 from Vox2VecSlicerLib.Scan import Scan
@@ -62,7 +63,7 @@ class Strokes:
         if node is None:
             node = newSegmentation(self._scene, _("{name} strokes").format(name=volumeNode.GetName()), volumeNode)
             self._state.backgroundSegment = addSegment(node, _("Background"), BACKGROUND_COLOUR)
-            addSegment(node, _structureName(1), COLOURS[0])
+            addSegment(node, _structureName(1), nextColor(self._state.result))
             self._state.strokes = node
         else:
             align(node, volumeNode)
@@ -83,7 +84,7 @@ class Strokes:
         """A further structure to paint; returns its segment."""
         node = self.node()
         count = len(self.structureIDs(node)) + 1
-        return addSegment(node, name or _structureName(count), color or COLOURS[(count - 1) % len(COLOURS)])
+        return addSegment(node, name or _structureName(count), color or nextColor(node, self._state.result))
 
     def structureIDs(self, node: "vtkMRMLSegmentationNode") -> list[str]:
         """Segments other than the background, in order."""
