@@ -6,22 +6,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecCore.volume import Volume
 from Vox2VecWeb.Files import whatToOpen
-from Vox2VecWeb.Scans import addToScene, inImageOrder, nameOf
+from Vox2VecWeb.Scans import addToScene, nameOf
 
 logger = logging.getLogger("Vox2Vec")
 
 
 def readScan(path: Path) -> Volume:
-    """Read a scan from a file or a DICOM folder.
+    """Read a scan from a file or a DICOM folder, its voxels in the order of Slicer's images: to reorder a large one takes
+    a while, and the scene takes one that is in order at once.
 
     :raises VolumeError: if it cannot be read.
     """
     from Vox2VecCore.volume_io import read_volume
 
-    return inImageOrder(read_volume(path))
+    volume = read_volume(path)
+    return volume.with_array(np.asfortranarray(volume.array))
 
 
 class Opening:

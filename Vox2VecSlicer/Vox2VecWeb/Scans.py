@@ -29,20 +29,15 @@ def nameOf(path: Path) -> str:
     return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
 
 
-def inImageOrder(volume: Volume) -> Volume:
-    """A scan with its voxels in the order of Slicer's images. Takes a while if they are not."""
-    return volume.with_array(np.asfortranarray(volume.array))
-
-
 def addToScene(scene: Any, volume: Volume, name: str) -> Any:
     """A volume node with the voxels of a scan; its window is set to soft tissue.
 
     :param volume: intensities in HU (i, j, k) and their affine to RAS. The node shares their memory if they are in the
-        order of Slicer's images, which is that of Fortran (:func:`inImageOrder`): nobody may write to them any more.
+        order of Slicer's images, which is that of Fortran: nobody may write to them any more.
     """
     image = vtk.vtkImageData()
     image.SetDimensions(*volume.array.shape)
-    values = numpy_to_vtk(inImageOrder(volume).array.ravel(order="K"))
+    values = numpy_to_vtk(np.asfortranarray(volume.array).ravel(order="K"))
     values.SetName("HU")
     image.GetPointData().SetScalars(values)
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
