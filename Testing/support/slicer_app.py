@@ -119,6 +119,7 @@ class App:
     }
 
     def __init__(self) -> None:
+        assert not isinstance(getattr(slicer, "app", None), App), "a second App: its scene would not be the one in use"
         if importlib.util.find_spec("Vox2VecSlicerLib") is None:  # Slicer puts a module's folder there, too
             sys.path.append(str(Path(__file__).parents[2] / "Vox2VecSlicer"))
         self.errors: list[str] = []

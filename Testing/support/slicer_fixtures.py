@@ -1,5 +1,6 @@
 """Fixtures for tests that need Slicer's MRML: one application a process, an empty scene a test, no VTK complaint."""
 
+import functools
 import shutil
 import sys
 from collections.abc import Iterator
@@ -10,10 +11,14 @@ import pytest
 from Testing.support.slicer_app import App
 
 
+theApp = functools.cache(App)
+"""One for all layers of a process: each has these fixtures as its own, and its tests may come in any order."""
+
+
 @pytest.fixture(scope="session")
 def slicer_app() -> App:
     """Slicer's singletons."""
-    return App()
+    return theApp()
 
 
 @pytest.fixture(autouse=True)
