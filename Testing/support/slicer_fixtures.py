@@ -10,7 +10,6 @@ import pytest
 
 from Testing.support.slicer_app import App
 
-
 theApp = functools.cache(App)
 """One for all layers of a process: each has these fixtures as its own, and its tests may come in any order."""
 

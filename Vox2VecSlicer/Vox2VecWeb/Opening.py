@@ -17,8 +17,8 @@ logger = logging.getLogger("Vox2Vec")
 
 
 def readScan(path: Path) -> Volume:
-    """Read a scan from a file or a DICOM folder, its voxels in the order of Slicer's images: to reorder a large one takes
-    a while, and the scene takes one that is in order at once.
+    """Read a scan from a file or a DICOM folder, its voxels in the order of Slicer's images: reordering a large one
+    takes a while, and the scene takes one in order at once.
 
     :raises VolumeError: if it cannot be read.
     """
