@@ -31,7 +31,7 @@ from Vox2VecCore.cli.options import DEFAULT_MODEL
 from Vox2VecCore.cli.scans import Embedded, Setup, embed_scan, prepare
 from Vox2VecCore.errors import VolumeError
 from Vox2VecCore.fewshot.segmenting import segment
-from Vox2VecCore.figures import colours_figure, match_figure, save, similarity_figure
+from Vox2VecCore.figures import colours_figure, match_figure, need_matplotlib, save, similarity_figure
 from Vox2VecCore.pca import fit_pca, pca_colours
 from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.resampling import resample_linear
@@ -106,6 +106,7 @@ def demo(ct: Path, out: Path, model: str) -> None:
 
     :raises Vox2VecError: if the scan, the model, or the folder for the pictures cannot be used.
     """
+    need_matplotlib()
     setup = prepare(model, "auto", "auto")
     diary = Diary()
     written: list[Path] = []

@@ -36,8 +36,8 @@ class PyramidLevel:
     """
 
     stride: tuple[int, int, int]
-    unit: NDArray
-    magnitude: NDArray[np.float16]
+    unit: NDArray = field(repr=False)
+    magnitude: NDArray[np.float16] = field(repr=False)
 
     @property
     def channels(self) -> int:

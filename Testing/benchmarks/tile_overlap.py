@@ -1,7 +1,8 @@
 """How much tiles should overlap: arithmetic against what changes in the embedding and in matching.
 
 Measured with the shipped model, because a tile's border only means something to trained weights. Tiles have the
-trained patch size (so that proportions carry over to the official network and its 128 x 128 x 32), or are larger.
+trained patch size, 88 x 80 x 72, rounded down to the coarsest stride (so that proportions carry over to the official
+network and its 128 x 128 x 32), or are larger.
 Run as ``python -m Testing.benchmarks.tile_overlap CT``; prints a Markdown table.
 """
 

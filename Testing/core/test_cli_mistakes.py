@@ -67,6 +67,7 @@ def bad_models(folder: Path) -> None:
     ("arguments", "sentence"),
     [
         (["nothing"], "No such command 'nothing'"),
+        (["embed", "scan.nii.gz", "more"], r"extra argument\(s\) \(more\)\. See 'vox2vec embed --help'\."),
         (["embed"], "Missing argument 'CT'"),
         (["embed", "scan.nii.gz", "--modell", "rough"], "No such option"),
         (["embed", "scan.nii.gz", "--device", "gpu"], "'gpu' is not one of"),
@@ -74,8 +75,8 @@ def bad_models(folder: Path) -> None:
         (["embed", "scan.nii.gz", "-m", "nobody"], "Unknown model 'nobody'"),
         (["embed", "none.nii.gz", "-m", "rough"], "none.nii.gz: there is no such file"),
         (["embed", "empty.nii.gz", "-m", "rough"], "is empty"),
-        (["embed", "half.nii.gz", "-m", "rough"], "half.nii.gz"),
-        (["embed", "air.nii.gz", "-m", "rough"], "air"),
+        (["embed", "half.nii.gz", "-m", "rough"], "half.nii.gz: is cut off"),
+        (["embed", "air.nii.gz", "-m", "rough"], "air.nii.gz: holds nothing but air"),
         (["embed", "nan.nii.gz", "-m", "rough"], r"nan.nii.gz: the value at voxel \(3, 4, 5\) is nan"),
         (["embed", "flat.nii.gz", "-m", "rough"], "every voxel has the value 7"),
         (["embed", "4d.nii.gz", "-m", "rough"], "4D with 2 frames"),

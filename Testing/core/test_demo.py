@@ -114,6 +114,16 @@ def test_what_is_wrong_takes_one_sentence(run: Run, tmp_path: Path, model: Path)
         assert err.count("\n") == 1
 
 
+def test_without_matplotlib_nothing_is_begun(
+    run: Run, tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    code, out, err = run(scan(tmp_path), "--model", model, "--out", tmp_path / "pictures")
+    assert (code, out) == (2, "")
+    assert "vox2vec-slicer[cli]" in err and err.count("\n") == 1
+    assert not (tmp_path / "pictures").exists()
+
+
 def test_labels_of_another_scan(demo: ModuleType, tmp_path: Path) -> None:
     name_structures(tmp_path)
     write_volume(phantom((30, 30, 30)), tmp_path / "scan.nii.gz")

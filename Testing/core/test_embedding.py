@@ -194,6 +194,7 @@ def test_cancelled_in_the_middle_of_the_only_tile(
 
 def test_storage_is_small(model: Model, private_cache: Path) -> None:
     pyramid = embed(phantom((64, 64, 64)), model)
+    assert len(repr(pyramid)) < 2000, "for people, without the numbers"
     assert pyramid.path is not None
     stored = sum(path.stat().st_size for path in pyramid.path.glob("level*.npy"))
     voxels = np.prod(pyramid.grid.shape)

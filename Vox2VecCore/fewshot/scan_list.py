@@ -44,7 +44,7 @@ def find_scans(paths: Sequence[Path], manifest: Path | None = None, without: Pat
         found += [Scan(entry.id.replace("/", "_"), Path(entry.image)) for entry in read_manifest(manifest)]
     once = {scan.path.absolute(): scan for scan in found}
     if not once:
-        where = ", ".join(map(str, paths)) or "nothing"
+        where = ", ".join(map(str, paths)) or "no path given"
         raise HeadError(f"No scans were found ({where}); give CT files, DICOM folders, or a folder of scans.")
     return _with_own_names([once[path] for path in sorted(once)])
 

@@ -54,7 +54,7 @@ def read_manifest(path: Path, root: Path | None = None) -> list[ScanEntry]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise PretrainingError(f"{path}: cannot be read; give a manifest written by write_manifest.") from error
+        raise PretrainingError(f"{path}: cannot be read; give a manifest, as 'vox2vec manifest' writes it.") from error
     entries = [_entry(line, f"{path}, line {n}") for n, line in enumerate(lines, 1) if line.strip()]
     if not entries:
         raise PretrainingError(f"{path}: the manifest lists no scan; check the folder and layout it was made from.")
