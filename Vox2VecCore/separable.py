@@ -174,12 +174,18 @@ def map_grid(
 
 
 def in_threads(
-    function: Callable[[A], T], items: Sequence[A], stage: str = "", progress: Progress | None = None
+    function: Callable[[A], T],
+    items: Sequence[A],
+    stage: str = "",
+    progress: Progress | None = None,
+    *,
+    urgent: bool = False,
 ) -> list[T]:
     """Results of a function for all items, as many at once as PyTorch has threads.
 
     Threads of our own beat threads inside every operation: no thread waits for another.
 
+    :param urgent: somebody waits for a few short items: they do not queue behind what is computed for a whole scan.
     :raises Cancelled: between items.
     """
     progress = progress or Progress()
@@ -189,7 +195,7 @@ def in_threads(
             progress.step(stage, len(results), len(items))
             results.append(function(item))
     else:
-        futures = [_workers(torch.get_num_threads()).submit(function, item) for item in items]
+        futures = [_workers(torch.get_num_threads(), urgent).submit(function, item) for item in items]
         try:
             for future in futures:
                 progress.step(stage, len(results), len(items))
@@ -203,18 +209,18 @@ def in_threads(
 
 
 def in_one_thread(function: Callable[..., T], *arguments: Any) -> T:
-    """Result of a short computation, made by one thread: on a busy machine threads inside of operations that take
-    microseconds make them a hundred times slower."""
-    threads = torch.get_num_threads()
-    return function(*arguments) if threads == 1 else _workers(threads).submit(function, *arguments).result()
+    """Result of a short computation, made at once by one thread: on a busy machine threads inside of operations that
+    take microseconds make them a hundred times slower."""
+    return in_threads(lambda _: function(*arguments), [None], urgent=True)[0]
 
 
-@lru_cache(maxsize=1)
-def _workers(threads: int) -> ThreadPoolExecutor:
-    """Threads in which PyTorch uses no further threads."""
+@lru_cache(maxsize=2)
+def _workers(threads: int, urgent: bool) -> ThreadPoolExecutor:
+    """Threads in which PyTorch uses no further threads; those of urgent work are others, and rest most of the time."""
     started = threading.Barrier(threads)
 
     def start() -> None:
+        torch.get_num_threads()  # the first call of a thread sets it to the number of all, even after another was set
         torch.set_num_threads(1)
         started.wait()
 

@@ -1,7 +1,8 @@
 """Which voxels of an embedding's grid a slice view shows, and their values, without computing the others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,15 +139,19 @@ def patches(
     onPlane: Callable[[int, int], NDArray],
     atVoxels: Callable[[NDArray[np.int64]], NDArray],
     done: set[tuple[int, int]] | None = None,
-) -> Iterator[Patch]:
-    """Values of what is shown, piece by piece, each with its place in an array of :attr:`Shown.shape`.
+) -> list[Patch]:
+    """Values of what is shown, piece by piece, each with its place in an array of :attr:`Shown.shape`; several are
+    computed at once.
 
     :param onPlane: gives the values of a plane of the grid by its axis and index, the two other axes in their order.
     :param atVoxels: gives the values (n,) of voxels (n, 3) of the grid.
     :param done: axis and index of planes that are there already; those that come are added.
     """
+    from Vox2VecCore.separable import in_threads
+
     done = set() if done is None else done
     shape, step = shown.shape, shown.step
+    pieces: list[tuple[tuple[Any, ...], Callable[[], NDArray]]] = []
     oblique: list[NDArray[np.int64]] = []
     if shown.planes is None:
         oblique.append(np.stack(np.unravel_index(np.arange(np.prod(shape)), shape), axis=1))
@@ -157,10 +162,13 @@ def patches(
         axis, indices = alignedPlanes(plane, shape)
         for index in [each for each in indices if (axis, each) not in done]:
             done.add((axis, index))
-            yield (*[slice(None)] * axis, index), onPlane(axis, index)
+            pieces.append(((*[slice(None)] * axis, index), partial(onPlane, axis, index)))
     for voxels in oblique:
         if len(voxels):
-            yield tuple(voxels.T), atVoxels(np.minimum(voxels * step + step // 2, np.array(shown.grid) - 1))
+            inGrid = np.minimum(voxels * step + step // 2, np.array(shown.grid) - 1)
+            pieces.append((tuple(voxels.T), partial(atVoxels, inGrid)))
+    values = in_threads(lambda piece: piece[1](), pieces, urgent=True)
+    return [(place, value) for (place, _), value in zip(pieces, values, strict=True)]
 
 
 def writeSlices(

@@ -54,7 +54,7 @@ def slicesOf(
         lambda voxels: tool.atVoxels(head, example, voxels),
         known,
     )
-    return Slices(scan, head, example, shown, list(found), known)
+    return Slices(scan, head, example, shown, found, known)
 
 
 class SlicePreview:
