@@ -63,33 +63,34 @@ class _Sample:
     """Voxels of a body, what they look like most, and the graph that was asked for last."""
 
     def __init__(self, pyramid: FeaturePyramid) -> None:
-        voxels = pyramid.body_voxels(SAMPLE_VOXELS)
-        self._vectors = [level.unit_vectors(voxels) for level in pyramid.levels]
+        self._voxels = pyramid.body_voxels(SAMPLE_VOXELS)
         self._nearest: list[NDArray[np.int64]] = []
         self._last: tuple[bytes, _Graph] | None = None
 
-    def find_neighbours(self, progress: Progress) -> None:
+    def find_neighbours(self, pyramid: FeaturePyramid, progress: Progress) -> None:
         """Find them, or those that are missing still.
 
         :raises Cancelled: when ``progress`` says so.
         """
         if self._last is not None:  # a graph stands on all of them
             return
-        joined = torch.from_numpy(_joined(self._vectors, np.ones(len(self._vectors))))
+        joined = torch.from_numpy(self._vectors(pyramid, np.ones(len(pyramid.levels))))
         parts = joined.split(BLOCK)
         while len(self._nearest) < len(parts):
             progress.check()  # a click may be answered in there, and find the rest
             for part in parts[len(self._nearest) :][:1]:
                 self._nearest.append((part @ joined.T).topk(NEIGHBOURS + 1, dim=1).indices[:, 1:].numpy())
 
-    def graph(self, weights: NDArray[np.float64]) -> _Graph:
+    def graph(self, pyramid: FeaturePyramid, weights: NDArray[np.float64]) -> _Graph:
         key = weights.tobytes()
         if self._last is None or self._last[0] != key:
-            self._last = key, self._made(weights)
+            self._last = key, self._made(self._vectors(pyramid, weights))
         return self._last[1]
 
-    def _made(self, weights: NDArray[np.float64]) -> _Graph:
-        vectors = _joined(self._vectors, weights)
+    def _vectors(self, pyramid: FeaturePyramid, weights: NDArray[np.float64]) -> NDArray[np.float32]:
+        return _joined([level.unit_vectors(self._voxels) for level in pyramid.levels], weights)
+
+    def _made(self, vectors: NDArray[np.float32]) -> _Graph:
         count = len(vectors)
         columns = np.concatenate(self._nearest).T
         cosines = [np.einsum("ij,ij->i", vectors, vectors[column]) for column in columns]
@@ -118,8 +119,8 @@ def prepare(pyramid: FeaturePyramid, weights: NDArray[np.float64], progress: Pro
         if np.count_nonzero(pyramid.body) < FEWEST_VOXELS:
             return
         _samples[pyramid] = _Sample(pyramid)
-    _samples[pyramid].find_neighbours(progress or Progress())
-    _samples[pyramid].graph(weights)
+    _samples[pyramid].find_neighbours(pyramid, progress or Progress())
+    _samples[pyramid].graph(pyramid, weights)
 
 
 def spread(
@@ -137,7 +138,7 @@ def spread(
     :return: one (C_l,) a level, of any length.
     """
     prepare(pyramid, weights)
-    graph = _samples[pyramid].graph(weights)
+    graph = _samples[pyramid].graph(pyramid, weights)
     goal = np.log(_reached(graph, _joined(positive, weights)) + FLOOR)
     if len(negative[0]):
         goal -= np.log(_reached(graph, _joined(negative, weights)) + FLOOR)

@@ -39,7 +39,10 @@ class IntensityMaps:
     @property
     def hu(self) -> NDArray[np.float32]:
         """HU (X, Y, Z) on the grid, in steps of :data:`STEP_HU`."""
-        return self.rows[0] * np.float32(STEP_HU) + np.float32(LOWEST_HU)
+        hu = self.rows[0].astype(np.float32)
+        hu *= STEP_HU
+        hu += LOWEST_HU
+        return hu
 
     def at(self, voxels: NDArray[np.int64]) -> NDArray[np.float32]:
         """Features (n, CHANNELS) of grid voxels (n, 3)."""

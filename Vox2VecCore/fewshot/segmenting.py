@@ -106,11 +106,13 @@ def segment(
     if spread and strokes is not None:
         coarse = _walked(coarse, pyramid, head, hu, strokes, factor, progress)
     labels = _outlined(coarse, pyramid, head, volume if processing.follow_edges else None, hu, factor, progress)
+    del hu  # it is as large as the scan, and parts of structures are to come
     painted = None if strokes is None else np.asarray(strokes.array)
     if painted is not None and processing.hold_strokes:
         nothing = [each.value for each in head.classes if each.background]
-        own = np.where(np.isin(painted, nothing), 0, painted)
-        labels[painted != UNLABELLED] = own[painted != UNLABELLED]
+        there = painted != UNLABELLED
+        values = painted[there]
+        labels[there] = np.where(np.isin(values, nothing), 0, values)
     if processing != NO_PROCESSING:
         mm3 = abs(float(np.linalg.det(pyramid.grid.source_affine[:3, :3])))
         clean_parts(labels, painted, mm3, processing, progress)
@@ -175,7 +177,7 @@ def _walked(
     known = np.isin(values, list(of))
     seeds[tuple((voxels[known] // factor).T)] = [of[value] for value in values[known].tolist()]
     if hu is not None:
-        features = _pooled(np.clip(hu, *WALK_HU) / np.float32(100), factor)[..., None]
+        features = _pooled(np.clip(hu, *WALK_HU), factor)[..., None] / np.float32(100)
     else:
         cells = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1).reshape(-1, 3) * factor
         level = next((each for each in pyramid.levels if max(each.stride) >= factor), pyramid.levels[-1])

@@ -49,7 +49,7 @@ WHOLE = "head whole scan"
 ORIGIN_TAG = "Vox2Vec.Strokes"
 PREVIEW_NAME = "Vox2Vec preview"
 PREVIEW_OPACITY = 0.45
-QUIET_SECONDS = 0.15
+QUIET_SECONDS = 0.05
 """How long the strokes have to rest before they are learnt from."""
 FRAMES_SECONDS = 0.1
 """Pause of the worker for the views to draw the displayed slices, where there are few processors."""
