@@ -9,6 +9,7 @@ default calibrated against the scan itself: the percentage of the body's voxels 
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -215,29 +216,36 @@ def _body_sample(pyramid: FeaturePyramid) -> _BodySample:
 
 
 def whole_scan(
-    pyramid: FeaturePyramid, query: Query, calibrate: Calibration | None = None, progress: Progress | None = None
+    pyramid: FeaturePyramid,
+    query: Query,
+    calibrate: Calibration | None = None,
+    progress: Progress | None = None,
+    *,
+    order: Literal["C", "F"] = "C",
 ) -> NDArray[np.float32]:
     """Similarity of every voxel of the grid.
 
     :param calibrate: turn it into percentiles, 0 outside the body.
+    :param order: which axis is the fastest in memory: z (``C``) or x (``F``), as in image files and in Slicer.
     :return: (X, Y, Z) float32.
     :raises ModelError: if the query is from another model.
     :raises Cancelled: when ``progress`` says so.
     """
     _check(pyramid, query)
-    out = torch.empty(pyramid.grid.shape)
-    body = torch.from_numpy(pyramid.body) if calibrate is not None else None
+    out = np.empty(pyramid.grid.shape, np.float32, order=order)
 
     def use(x: int, slab: Tensor) -> None:
-        for plane, values in enumerate(slab[0], start=x):
-            if calibrate is None or body is None:
-                out[plane] = values
-            else:
-                calibrate.look_up(values.view(-1), out[plane].view(-1))
-                out[plane] *= body[plane]
+        found, planes = slab[0], slice(x, x + slab.shape[1])
+        if calibrate is None:
+            out[planes] = found.numpy()
+        else:
+            ranks = torch.empty_like(found)
+            for values, ranked in zip(found, ranks, strict=True):  # planes stay in the processor's cache
+                calibrate.look_up(values.view(-1), ranked.view(-1))
+            np.multiply(ranks.numpy(), pyramid.body[planes], out=out[planes])
 
     map_grid(pyramid, query.matrices, use, STAGE, progress)
-    return out.numpy()
+    return out
 
 
 def on_slice(

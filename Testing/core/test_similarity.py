@@ -88,6 +88,9 @@ def test_calibration_is_the_rank_in_the_body(pyramid):
     query = make_query(pyramid, [(10, 11, 12)])
     plain_values = whole_scan(pyramid, query)
     heat = whole_scan(pyramid, query, calibration(pyramid, query))
+    as_in_slicer = whole_scan(pyramid, query, calibration(pyramid, query), order="F")
+    assert as_in_slicer.flags.f_contiguous
+    np.testing.assert_array_equal(as_in_slicer, heat)
     ranks = plain_values.ravel().argsort().argsort().reshape(SHAPE) / (plain_values.size - 1) * 100
     np.testing.assert_allclose(heat, ranks, atol=0.1)
 

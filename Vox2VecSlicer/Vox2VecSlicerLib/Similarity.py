@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from Vox2VecCore.errors import PointError, Vox2VecError
 from Vox2VecCore.progress import Progress
-from Vox2VecSlicerLib.Overlay import inImageOrder
 from Vox2VecSlicerLib.Points import PointLists
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
@@ -54,7 +53,7 @@ def percentiles(pyramid: "FeaturePyramid", query: "Query", progress: Progress) -
     """Percentiles (X, Y, Z) that answer a query in a scan, ready to be shown. For the worker."""
     from Vox2VecCore.similarity import calibration, whole_scan
 
-    return inImageOrder(whole_scan(pyramid, query, calibration(pyramid, query), progress))
+    return whole_scan(pyramid, query, calibration(pyramid, query), progress, order="F")
 
 
 class Similarity:
