@@ -240,8 +240,7 @@ def whole_scan(
             out[planes] = found.numpy()
         else:
             ranks = torch.empty_like(found)
-            for values, ranked in zip(found, ranks, strict=True):  # planes stay in the processor's cache
-                calibrate.look_up(values.view(-1), ranked.view(-1))
+            calibrate.look_up(found.view(-1), ranks.view(-1))
             np.multiply(ranks.numpy(), pyramid.body[planes], out=out[planes])
 
     map_grid(pyramid, query.matrices, use, STAGE, progress)
