@@ -27,6 +27,7 @@ META_TYPES = {
     "MET_CHAR": "int8", "MET_UCHAR": "uint8", "MET_SHORT": "int16", "MET_USHORT": "uint16",
     "MET_INT": "int32", "MET_FLOAT": "float32", "MET_DOUBLE": "float64",
 }  # fmt: skip
+META_NEEDS = {"ndims", "dimsize", "elementtype", "elementdatafile"}
 META_HEADER = """ObjectType = Image
 NDims = 3
 BinaryData = True
@@ -174,6 +175,8 @@ def _verify_data(path: Path, image_io: str) -> None:
     """
     meta = image_io == META_IO
     fields, begin = _header(path, "=" if meta else ":")
+    if meta and not set(fields) >= META_NEEDS:
+        raise VolumeError(f"{path}: {DAMAGED}")
     if {"lineskip", "byteskip", "headersize"} & set(fields):
         return
     data = fields.get("elementdatafile", fields.get("datafile", "LOCAL"))

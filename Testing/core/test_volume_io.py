@@ -183,7 +183,8 @@ def test_detached_headers(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> 
         data.unlink()
     sitk.WriteImage(image, str(tmp_path / "cut.mha"))
     (tmp_path / "cut.mha").write_bytes((tmp_path / "cut.mha").read_bytes()[:-1])
-    for name in ("scan.nhdr", "scan.mhd", "cut.mha"):
+    (tmp_path / "header.mha").write_bytes((tmp_path / "cut.mha").read_bytes()[:60])
+    for name in ("scan.nhdr", "scan.mhd", "cut.mha", "header.mha"):
         with refused("lacks its data file"):
             read_volume(tmp_path / name)
     assert capfd.readouterr().err == "", "nothing but our sentence"
