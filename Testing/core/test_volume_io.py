@@ -60,9 +60,11 @@ def test_there_and_back(suffix: str, affine: np.ndarray, shape: tuple[int, int, 
         write_volume(Volume(array, affine), path)
         volume = read_volume(path)
         again = Path(folder, f"again{suffix}")
-        write_volume(volume, again)
+        write_volume(volume.with_array(np.ones(volume.shape, np.float32)), again)  # a map on the scan's own grid
         assert sorted(p.name for p in Path(folder).iterdir()) == sorted([path.name, again.name])
-        np.testing.assert_allclose(read_volume(again).affine, volume.affine, rtol=1e-14)
+        heat = read_volume(again)
+        assert heat.shape == volume.shape
+        np.testing.assert_allclose(heat.affine, volume.affine, rtol=0 if "nii" in suffix else 1e-14)
     assert volume.array.dtype == (dtype if (array != np.rint(array)).any() else "i2")
     assert volume.shape == shape
     assert_same_place(volume, array, affine)
