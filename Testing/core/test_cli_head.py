@@ -421,6 +421,8 @@ def test_bad_heads_scans_and_outputs_are_refused(run: Run) -> None:
     assert "is no head" in said("scan.nii.gz", head=os.environ["VOX2VEC_MODELS_DIR"] + "/other/model.safetensors")
     assert "was trained with model vox2vec-small" in said("scan.nii.gz", "--model", "other")
     assert "no such file" in said("absent.nii.gz")
+    assert "no such file" in said("absent.nii.gz", out="fresh")
+    assert not Path("fresh").exists()
     assert "b.nii.gz" in said("scans/b.nii.gz")
     assert "No scans were found" in said("empty")
     assert "No scans were found" in said()

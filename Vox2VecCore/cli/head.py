@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -246,6 +247,7 @@ def apply(
         check_output(out, (out.suffix,), *(scan.path for scan in scans), *made_of)
         table = None
     else:
+        new = not out.exists()
         make_folder(out)
         _check_apart(scans, out)
         table = VolumeTable(out / TABLE, head.structures, *([scan.name for scan in some] for some in (scans, own)))
@@ -263,6 +265,9 @@ def apply(
             raise
         except (Vox2VecError, OSError, MemoryError) as error:
             if len(scans) == 1:
+                if table is not None and new:
+                    with suppress(OSError):  # something may lie there by now
+                        out.rmdir()
                 raise
             failed.append({"scan": str(scan.path), "error": str(error) or "not enough memory"})
             complain("Error", _about(scan, failed[-1]["error"]))
