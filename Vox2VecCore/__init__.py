@@ -4,10 +4,14 @@ The names below are the public interface; each is imported when it is first used
 costs nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+from importlib import import_module
+
+TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
+    from typing import Any
+
     from Vox2VecCore.embedding import embed
     from Vox2VecCore.errors import Vox2VecError
     from Vox2VecCore.fewshot.segmenting import apply_head

@@ -1,5 +1,6 @@
 """The command line as a process: signals, pipes, terminals."""
 
+import importlib
 import json
 import os
 import pty
@@ -18,6 +19,7 @@ from Testing.support.cli_fixtures import CANCELLED, SIMILAR
 from Testing.support.commands import Run
 from Testing.support.scans import phantom
 from Vox2VecCore.cli import console
+from Vox2VecCore.cli.guard import guarded
 from Vox2VecCore.volume_io import write_volume
 
 REPOSITORY = Path(__file__).parents[2]
@@ -85,6 +87,52 @@ def test_stopped_while_starting(slow: Callable[..., subprocess.Popen[str]], demo
     assert (process.returncode, out, err.splitlines()[-1:]) == (130, "", [CANCELLED.strip()])
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
+
+
+def at_import_of(name: str) -> str:
+    """Python code that sends Ctrl-C to itself where a module is looked for."""
+    return (
+        "import signal, sys\n"
+        "class Look:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {name!r}: signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Look())\n"
+    )
+
+
+AT_EXIT = "import atexit, signal, sys\natexit.register(signal.raise_signal, signal.SIGINT)\n"
+
+
+@pytest.mark.parametrize(
+    ("when", "expected"),
+    [
+        (at_import_of("Vox2VecCore.cli.interruption"), (130, CANCELLED)),
+        (at_import_of("Vox2VecCore.cli.app"), (130, CANCELLED)),
+        (AT_EXIT, (0, "")),
+    ],
+)
+def test_stopped_in_the_first_and_the_last_moments(when: str, expected: tuple[int, str]) -> None:
+    code = when + "sys.argv[1:] = ['--version']\nfrom Vox2VecCore.cli.__main__ import script\nsys.exit(script())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == expected
+
+
+@pytest.mark.parametrize(("times", "whole"), [(1, True), (2, False)])
+def test_only_a_second_signal_tears_an_import_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], times: int, whole: bool
+) -> None:
+    name = f"stopped_{times}_times"
+    (tmp_path / f"{name}.py").write_text("import signal\n" + times * "signal.raise_signal(signal.SIGINT)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def job() -> int:
+        importlib.import_module(name)
+        time.sleep(10)
+        return 0
+
+    assert guarded(job) == 130
+    assert capsys.readouterr().err == CANCELLED
+    assert (name in sys.modules) is whole
 
 
 def test_stopped_while_writing(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

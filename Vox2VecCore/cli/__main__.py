@@ -2,16 +2,20 @@
 
 import sys
 
-from Vox2VecCore.cli import main
-from Vox2VecCore.cli.interruption import STOP
+try:
+    from Vox2VecCore.cli import main
+    from Vox2VecCore.cli.interruption import STOP
+except KeyboardInterrupt:  # before anything listens to it
+    from Vox2VecCore.errors import Cancelled
+
+    sys.stderr.write(f"{Cancelled()}\n")
+    sys.exit(130)
 
 
 def script() -> int:
-    """Run ``vox2vec`` as a process of its own, which a second Ctrl-C no longer disturbs once it is ending."""
-    code = main()
-    if code > 128:
-        STOP.ignore_from_now()
-    return code
+    """Run ``vox2vec`` as a process of its own, which Ctrl-C no longer disturbs once it is ending."""
+    with STOP.listening(to_the_end=True):
+        return main()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,17 @@
 """Ctrl-C, requests to terminate, closed terminals: a running job stops where it next asks, anything else at once."""
 
+import _thread
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+IMPORTING = "<frozen importlib._bootstrap>"
+LOOK_AGAIN_S = 0.02
+PATIENCE_S = 10.0
+"""How long an import may take before it is torn apart all the same."""
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -16,15 +22,20 @@ class Interrupted(BaseException):
 class Stop:
     """Whether somebody asked this process to stop.
 
-    While a job polls :meth:`requested` the first signal only leaves a note for it, so that it ends where it can;
-    the second signal, or one at any other time, unwinds the program where it is. While it unwinds and removes
-    what is half done, further signals change nothing.
+    While a job polls :meth:`requested` the first signal only leaves a note for it, so that it ends where it can; while
+    Python imports something the first signal waits for the end of that, because what is raised in it may get lost
+    (in ``importlib``'s own callbacks) or end the process with a dump (in a library's start-up code). The second
+    signal, or one at any other time, unwinds the program where it is. While it unwinds and removes what is half done,
+    further signals change nothing.
     """
 
     def __init__(self) -> None:
         self._signal: int | None = None
+        self._listening = False
         self._polled = False
         self._unwinding = False
+        self._waited_for = False
+        self._patient_until = 0.0
 
     @property
     def exit_code(self) -> int:
@@ -46,37 +57,62 @@ class Stop:
             self._polled = False
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take the signals over, and give them back afterwards.
+    def listening(self, to_the_end: bool = False) -> Iterator[None]:
+        """Take the signals over, and give them back afterwards; within such a block another one changes nothing.
 
         Signals that are ignored stay so (``nohup``, background jobs), and threads other than the main one get none.
+
+        :param to_the_end: for a process that ends with the block: further signals would take away its exit code.
         """
+        if self._listening:
+            yield
+            return
         self._signal, self._unwinding = None, False
         before = {number: signal.getsignal(number) for number in SIGNALS}
         if threading.current_thread() is not threading.main_thread():
             before = {}
         taken = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+        self._listening = True
         for number in taken:
             signal.signal(number, self._receive)
         try:
             yield
         finally:
             for number, handler in taken.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if to_the_end else handler)
+            self._listening = False
 
-    @staticmethod
-    def ignore_from_now() -> None:
-        """For a process that is ending: a further signal would take away its exit code."""
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._unwinding:
             return
-        first, self._signal = self._signal is None, number
-        if not (first and self._polled):
-            self._unwinding = True
-            raise Interrupted
+        if self._signal is None:
+            self._patient_until = time.monotonic() + PATIENCE_S
+        first = self._signal is None or self._waited_for
+        self._signal, self._waited_for = number, False
+        if first and self._polled:
+            return
+        if first and _imports(frame) and time.monotonic() < self._patient_until:
+            _thread.start_new_thread(self._come_back, (number,))  # not threading.Thread, whose locks may be taken
+            return
+        self._unwinding = True
+        raise Interrupted
+
+    def _come_back(self, number: int) -> None:
+        """As if the signal came a moment later, unless the job has ended by then."""
+        time.sleep(LOOK_AGAIN_S)
+        if self._listening and self._signal == number:
+            self._waited_for = True
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(threading.main_thread().ident or 0, number)
+            else:  # on Windows, where it does not wake a thread that sleeps
+                _thread.interrupt_main(signal.Signals(number))
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether what runs in a frame is part of an import."""
+    while frame is not None and frame.f_code.co_filename != IMPORTING:
+        frame = frame.f_back
+    return frame is not None
 
 
 STOP = Stop()
