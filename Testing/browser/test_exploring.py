@@ -66,6 +66,11 @@ def test_negative_points_take_away(tab: Tab) -> None:
     tab.until(f"get('readout').similarity < {before} - 1")
     tab.page.locator("#points li:nth-child(2) [aria-label=Remove]").click()
     tab.until("get('points').length === 1")
+    there = tab.move("Red", *MUSCLE)
+    tab.drag("Red", VERTEBRA, MUSCLE)
+    tab.until(f"Math.hypot(...{there}.slice(0, 2).map((v, n) => v - get('points')[0].ras[n])) < 2")
+    assert len(tab.get("points")) == 1, "the point has moved, and its likes with it"
+    tab.until("get('readout').similarity > 99")
     tab.page.keyboard.press("Backspace")
     tab.until("get('points').length === 0 && !get('mapped')")
 
@@ -93,15 +98,21 @@ def test_sliders_change_the_picture(tab: Tab) -> None:
 def test_windows_layouts_scrolling_and_help(tab: Tab) -> None:
     soft = tab.pixels("Red")
     tab.move("Red", 0.5, 0.5)
-    tab.page.keyboard.press("2")
-    tab.until("get('window_') === 'Lung'")
-    tab.until_pixels("Red", soft)
-    tab.page.keyboard.press("1")
-    tab.until("get('window_') === 'Soft tissue'")
+    presets = [preset["name"] for preset in tab.get("windows")]
+    assert len(presets) == 7, "as the help sheet says"
+    for number in (2, 3, 4, 5, 6, 7, 1):
+        tab.page.keyboard.press(str(number))
+        tab.until(f"get('window_') === '{presets[number - 1]}'")
+        if number == 2:
+            tab.until_pixels("Red", soft)
     start = tab.get("slices")["Red"]["offset"]
     tab.page.keyboard.press("ArrowUp")
     tab.until(f"get('slices').Red.offset > {start}")
     tab.page.mouse.wheel(0, 100)
+    tab.until(f"Math.abs(get('slices').Red.offset - {start}) < 1")
+    tab.page.keyboard.press("ArrowDown")
+    tab.until(f"get('slices').Red.offset < {start}")
+    tab.page.keyboard.press("ArrowUp")
     tab.until(f"Math.abs(get('slices').Red.offset - {start}) < 1")
     tab.page.keyboard.press("PageDown")
     tab.until(f"Math.abs(get('slices').Red.offset - {start} + 12.5) < 1")
@@ -117,9 +128,12 @@ def test_windows_layouts_scrolling_and_help(tab: Tab) -> None:
     tab.page.wait_for_function("document.querySelectorAll('.cell').length === 1")
     tab.page.keyboard.press("Space")
     tab.until("get('layout') === 'four'")
+    for layout in ("Green", "four"):
+        tab.page.mouse.dblclick(*tab.point("Green", 0.5, 0.5), delay=100)  # as slow as a hand
+        tab.until(f"get('layout') === '{layout}' && !get('points').length")
     tab.drag("Red", (0.5, 0.5), (0.6, 0.5))
     tab.until("get('window_') === ''")
-    assert tab.get("points") == [], "a drag is not a click"
+    assert tab.get("points") == [], "neither drags nor double clicks are clicks"
     tab.page.keyboard.press("1")
     tab.page.keyboard.press("?")
     tab.page.wait_for_selector("#help")
@@ -138,6 +152,12 @@ def test_panning_and_zooming(tab: Tab) -> None:
     panned = tab.until_pixels("Red", first, count=2000)
     tab.drag("Red", (0.5, 0.5), (0.5, 0.7), button="right")
     zoomed = tab.until_pixels("Red", panned, count=2000)
+    offset = tab.get("slices")["Red"]["offset"]
+    tab.page.keyboard.down("Control")
+    tab.page.mouse.wheel(0, -300)
+    tab.page.keyboard.up("Control")
+    zoomed = tab.until_pixels("Red", zoomed, count=2000)
+    assert tab.get("slices")["Red"]["offset"] == offset
     tab.page.keyboard.press("f")
     tab.until_pixels("Red", zoomed, count=2000)
     assert tab.get("points") == []

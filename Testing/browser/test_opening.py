@@ -121,6 +121,12 @@ def test_a_whole_chest_is_cancelled_embedded_and_its_vertebrae_light_up(tab: Tab
     tab.page.locator("#embed").wait_for()
     tab.rest()
     assert not tab.get("embedded")
+    tab.page.locator("#embed").click()
+    tab.until("get('progress') && get('progress').percent !== null")
+    tab.page.keyboard.press("Escape")
+    tab.page.locator("#embed").wait_for()
+    tab.rest()
+    assert not tab.get("embedded")
 
     tab.page.locator("#embed").click()
     tab.until("get('progress') && get('progress').left.endsWith('s so far')")  # one tile: nothing to reckon by

@@ -43,6 +43,8 @@ def test_strokes_of_several_classes_are_painted_erased_and_undone(tab: Tab) -> N
     tab.until("get('tool') === 'paint' && get('structures').length === 2 && get('view') === 'none'")
     tab.page.keyboard.press("]")
     tab.until("get('brush') === 9")
+    tab.page.keyboard.press("[")
+    tab.until("get('brush') === 8")
     tab.page.get_by_role("button", name="Add structure").click()
     tab.until("get('structures').length === 3 && get('active') === get('structures')[2].id")
     for row, name, color in ((1, "Heart", YELLOW), (2, "Aorta", BLUE)):

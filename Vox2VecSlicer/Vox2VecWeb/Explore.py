@@ -1,5 +1,6 @@
 """Exploring: points that are pinned, what is shown of them, and where they are found again."""
 
+import time
 from typing import Any
 
 from Vox2VecSlicerLib.Colors import DOUBT, LIKENESS, ramp
@@ -13,6 +14,9 @@ SHARED = ("balance", "spreading", "threshold", "opacity", "hover", "view")
 LEGEND_STOPS = 9
 NAME_ON_DARK = 0.6
 """Darkness behind the name of a point."""
+BEFORE_SECONDS, AFTER_SECONDS = 2.0, 0.7
+"""How long before and after the page says that a double click has come its halves may come, as single clicks: the map
+of the first one is begun in between."""
 
 
 def gradient(table: str) -> str:
@@ -33,6 +37,8 @@ class Explore:
         self._page = page
         self._session = session
         self._viewports = viewports
+        self._pinned: tuple[str, float, Any, str] | None = None
+        self._doubleClicked = ("", 0.0)
         state = session.state
         page.show(
             points=[],
@@ -57,6 +63,9 @@ class Explore:
         session, page = self._session, self._page
         if page.state.tool != "explore" or session.state.volume is None:
             return
+        view, when = self._doubleClicked
+        if click.view == view and time.monotonic() - when < AFTER_SECONDS:
+            return
         if click.view in TARGET_VIEWS:
             self._viewports.jump(click.world, TARGET_VIEWS, besides=click.view)
             return
@@ -66,7 +75,21 @@ class Explore:
             page.say("The scan is not embedded yet; points can be pinned when it is.", "info")
             return
         session.state.view = "similarity"
-        (session.points.addNegative if click.shift else session.points.addPositive)(click.world)
+        node = session.points.negativeNode if click.shift else session.points.positiveNode
+        index = (session.points.addNegative if click.shift else session.points.addPositive)(click.world)
+        self._pinned = (click.view, time.monotonic(), node, node.GetNthControlPointID(index))
+
+    def takeBack(self, view: str) -> None:
+        """The clicks in a view were halves of a double click: the point that the first has pinned is not meant.
+
+        It was pinned without waiting for a second click, which would hold up every map.
+        """
+        self._doubleClicked = (view, time.monotonic())
+        if self._pinned is not None:
+            (pinnedIn, when, node, point), self._pinned = self._pinned, None
+            index = node.GetNthControlPointIndexByID(point)
+            if pinnedIn == view and time.monotonic() - when < BEFORE_SECONDS and index >= 0:
+                node.RemoveNthControlPoint(index)
 
     def forget(self) -> None:
         """Another scan is shown: its points are no longer meant."""

@@ -110,6 +110,7 @@ class Viewer:
         page.command("cancel", session.cancel)
         page.command("pending", self._pending)
         page.command("setLayout", self._setLayout)
+        page.command("enlarge", self._enlarge)
         page.command("setWindow", self._setWindow)
         page.command("fit", self.viewports.fit)
         page.command("scroll", self.viewports.scroll)
@@ -261,6 +262,10 @@ class Viewer:
         self.viewports.setLayout(layout)
         self._showCrosshair(self.page.state.crosshair, layout)
         self.page.show(slices=self.viewports.status(), layout=layout)
+
+    def _enlarge(self, view: str, layout: str) -> None:
+        self.explore.takeBack(view)
+        self._setLayout(layout)
 
     def _showCrosshair(self, shown: bool, layout: str) -> None:
         """Lines through the last click; not with a follow-up, where the same coordinates are another place."""

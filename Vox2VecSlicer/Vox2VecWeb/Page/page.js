@@ -128,7 +128,9 @@
 
   let offered = null;
   window.vox2vec = {
-    tab, upload, whole,
+    tab, upload,
+    // While strokes are painted, two quick dabs are two dabs.
+    enlarge(name) { if (get("tool") === "explore") call("enlarge", name, whole(name)); },
     arrive() { call("arrive", tab); },
     save(download) {
       if (!download || download.url === offered) return;
