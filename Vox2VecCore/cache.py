@@ -97,6 +97,10 @@ class PyramidCache:
         try:
             with new_folder(self.folder / key) as folder:
                 yield folder
+        except FileNotFoundError as error:
+            raise CacheError(
+                f"The embedding cache {self.folder} was cleared while a scan was being embedded; embed it again."
+            ) from error
         except OSError as error:
             raise CacheError(
                 f"The embedding cache {self.folder} cannot be written ({error.strerror or error}): free some space, "

@@ -324,7 +324,10 @@ def similarity_map(
     )
     if not calibrated:
         values *= pyramid.body
-    return Volume(pyramid.grid.to_source(values), pyramid.grid.source_affine, "similarity")
+    on_ct = pyramid.grid.to_source(values)
+    if calibrated:
+        np.minimum(on_ct, 100, out=on_ct)  # weights of an interpolation may add up to a little more than 1
+    return Volume(on_ct, pyramid.grid.source_affine, "similarity")
 
 
 def _check(pyramid: FeaturePyramid, query: Query) -> None:

@@ -21,6 +21,7 @@ from Vox2VecCore.cache import PyramidCache
 from Vox2VecCore.embedding import embed
 from Vox2VecCore.errors import CacheError, ModelError
 from Vox2VecCore.model import Model
+from Vox2VecCore.progress import Progress
 from Vox2VecCore.volume import Volume
 
 REPOSITORY = Path(__file__).parents[2]
@@ -124,6 +125,13 @@ def test_clear(model: Model, cache: PyramidCache) -> None:
     assert cache.entries() == []
     assert list(cache.folder.iterdir()) == []
     assert cache.clear() == 0
+
+
+def test_clear_while_a_scan_is_embedded(model: Model, cache: PyramidCache) -> None:
+    cleared = Progress(lambda report: cache.clear() if report.stage == "Embedding" and report.done == 0 else None)
+    with pytest.raises(CacheError, match="was cleared while a scan was being embedded; embed it again"):
+        embed(phantom(), model, progress=cleared)
+    assert list(cache.folder.iterdir()) == []
 
 
 def test_the_bound_drops_what_was_not_used_for_longest(

@@ -34,7 +34,7 @@ def test_a_port_that_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
         (["no/such.nii.gz"], "no/such.nii.gz: no such file or folder; check the path."),
         (["--follow-up", "later.nii.gz"], "later.nii.gz: no such file or folder; check the path."),
         (["--model", "nobody"], "Unknown model 'nobody'"),
-        (["--host", "203.0.113.77"], "Cannot listen on 203.0.113.77"),
+        (["--host", "203.0.113.77"], "on 203.0.113.77: Cannot assign requested address. Choose another with --host."),
         (["--port", "70000"], "70000 is not in the range"),
     ],
 )

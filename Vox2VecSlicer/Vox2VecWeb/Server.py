@@ -57,7 +57,8 @@ def freePort(host: str, port: int | None) -> int:
                 reason = error.strerror or str(error)
                 continue
             return int(probe.getsockname()[1])
-    raise Vox2VecError(f"Cannot listen on {host}, port {port}: {reason}. Choose another with --port.")
+    where, option = (host, "--host") if port is None else (f"{host}, port {port}", "--port")
+    raise Vox2VecError(f"Cannot listen on {where}: {reason}. Choose another with {option}.")
 
 
 def run(options: Options, announce: Callable[[str], Any]) -> None:
