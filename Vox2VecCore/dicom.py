@@ -58,14 +58,6 @@ def read_dicom(path: Path, series_uid: str | None = None) -> StoredScan:
     return StoredScan(_pixels(slices), (columns, rows, len(slices)), affine)
 
 
-def slice_files(path: Path) -> list[Path]:
-    """Files of the series that :func:`read_dicom` reads, in order of k.
-
-    :raises VolumeError: as :func:`read_dicom`.
-    """
-    return [each.path for each in _series_slices(path, None)[0]]
-
-
 def _series_slices(path: Path, series_uid: str | None) -> tuple[list[SliceHeader], NDArray[np.float64]]:
     """Slices of a series in order of k, and the voxel-to-RAS matrix."""
     single = path.is_file() and path.name.upper() != "DICOMDIR"

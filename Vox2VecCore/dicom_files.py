@@ -92,7 +92,7 @@ def scan_folder(folder: Path, recursive: bool = True) -> DicomFolder:
     """
     slices: dict[str, list[SliceHeader]] = defaultdict(list)
     damaged: list[Path] = []
-    for path in _files(folder, recursive):
+    for path in files_in(folder, recursive):
         try:
             with path.open("rb") as file:
                 head = file.read(HEAD_BYTES)
@@ -111,7 +111,7 @@ def scan_folder(folder: Path, recursive: bool = True) -> DicomFolder:
     return DicomFolder(dict(slices), damaged)
 
 
-def _files(folder: Path, recursive: bool) -> Iterator[Path]:
+def files_in(folder: Path, recursive: bool) -> Iterator[Path]:
     """Files in order of name; those whose names start with a dot are other programs' notes."""
 
     def refuse(error: OSError) -> None:

@@ -14,7 +14,6 @@ from Testing.support.dicom_series import write_series
 from Testing.support.models import random_model
 from Testing.support.scans import phantom
 from Vox2VecCore.cli import console
-from Vox2VecCore.dicom import slice_files
 from Vox2VecCore.dicom_segments import segment_volumes_ml, write_dicom_segments
 from Vox2VecCore.errors import VolumeError
 from Vox2VecCore.slicer_segments import FileSegment
@@ -98,9 +97,7 @@ def test_every_voxel_is_where_it_was_and_belongs_to_the_patient(scan: Path, tmp_
         np.testing.assert_allclose(got, want, atol=0.02)
     assert 2 not in places
     assert (found.PatientID, found.StudyInstanceUID, found.FrameOfReferenceUID) == ("P7", "1.2.840.1", "1.2.840.2")
-    assert (
-        found.Modality == "SEG" and found.SeriesInstanceUID != pydicom.dcmread(slice_files(scan)[0]).SeriesInstanceUID
-    )
+    assert found.Modality == "SEG" and found.SeriesInstanceUID != "1.2.3"
     described = found.SegmentSequence
     assert [str(each.SegmentLabel) for each in described] == ["kidney", "absent", "Gefäß"]
     kidney, tissue, mass = (each.SegmentedPropertyTypeCodeSequence[0] for each in described)
@@ -118,6 +115,31 @@ def test_every_voxel_is_where_it_was_and_belongs_to_the_patient(scan: Path, tmp_
     assert len({tuple(each) for each in lab}) == 3
     ml = 0.8 * 0.7 * 2.5 / 1000
     assert segment_volumes_ml(path, SEGMENTS) == pytest.approx({2: 30 * ml, 3: 0, 7: 4 * ml}, rel=1e-4)
+
+
+def test_the_grid_tells_the_series_and_every_file_is_read_once(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A larger series in the folder, and one of the same size beside it, are not taken for what was segmented."""
+    labels, slices = labels_of(scan), sorted(scan.iterdir())
+    elsewhere = oblique()
+    elsewhere[:3, 3] += 5 * elsewhere[:3, 0]
+    write_series(scan / "larger", np.zeros((9, 8, 12), "u2"), oblique(), tags=TAGS, uid="1.2.2")
+    write_series(scan / "elsewhere", np.zeros((9, 8, 6), "u2"), elsewhere, tags=TAGS, uid="1.2.1")
+    (scan / "notes.txt").write_text("not DICOM")
+    read: list[Path] = []
+    dcmread = pydicom.dcmread
+    monkeypatch.setattr(pydicom, "dcmread", lambda path, **how: (read.append(path), dcmread(path, **how))[1])
+    for source in (scan, slices[2]):
+        read.clear()
+        write_dicom_segments(labels, SEGMENTS, source, tmp_path / "a.seg.dcm")
+        files = [path for path in (scan.rglob("*") if source == scan else scan.iterdir()) if path.is_file()]
+        assert sorted(read) == sorted(files)
+        (series,) = dcmread(tmp_path / "a.seg.dcm").ReferencedSeriesSequence
+        assert series.SeriesInstanceUID == "1.2.3"
+    slices[3].unlink()
+    with pytest.raises(VolumeError, match="its slices have changed"):
+        write_dicom_segments(labels, SEGMENTS, scan, tmp_path / "a.seg.dcm")
 
 
 def test_nothing_found_and_next_to_no_headers(tmp_path: Path) -> None:
