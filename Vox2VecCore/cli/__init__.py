@@ -1,7 +1,5 @@
 """The command line ``vox2vec``; importing this imports next to nothing, see :mod:`Vox2VecCore.cli.__main__`."""
 
-from __future__ import annotations
-
 import sys
 
 TYPE_CHECKING = False  # as type checkers know it, without importing typing
@@ -12,7 +10,7 @@ EXTRA = "cli"
 PACKAGES = ("typer", "rich")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run ``vox2vec``.
 
     :param arguments: those of the process when left out.
