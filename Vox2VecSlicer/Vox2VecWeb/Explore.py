@@ -8,6 +8,7 @@ from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 from Vox2VecSlicerLib.Session import Session
 from Vox2VecWeb.Page import Page
 from Vox2VecWeb.Readout import placeText
+from Vox2VecWeb.Scans import intensityAt
 from Vox2VecWeb.Viewports import Click, Viewports
 
 SHARED = ("balance", "spreading", "threshold", "opacity", "hover", "view")
@@ -66,6 +67,9 @@ class Explore:
         view, when = self._doubleClicked
         if click.view == view and time.monotonic() - when < AFTER_SECONDS:
             return
+        scan = session.state.target if click.view in TARGET_VIEWS else session.state.volume
+        if scan is None or intensityAt(scan, click.world) is None:
+            return  # beside the scan there is nothing to point at
         if click.view in TARGET_VIEWS:
             self._viewports.jump(click.world, TARGET_VIEWS, besides=click.view)
             return
