@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 import types
 from typing import Any
 
@@ -12,7 +13,7 @@ if not os.environ["VTK_DEFAULT_OPENGL_WINDOW"]:
 import slicer
 import vtk
 from trame_slicer.core import SlicerApp
-from vtkmodules.vtkCommonCore import vtkOutputWindow
+from vtkmodules.vtkCommonCore import vtkLogger, vtkOutputWindow
 
 KNOWN_NOTICE = "WindowResizeEvent will not be generated"
 """trame-slicer observes an event that VTK has moved; it invokes it itself."""
@@ -55,12 +56,15 @@ class Application:
         importlib.import_module("slicer.util")
 
     def _listenToVtk(self) -> None:
+        """Keep what VTK complains of, and write it to the terminal but for the one notice."""
         window = self._window = vtkOutputWindow()
-        window.SetDisplayModeToAlwaysStdErr()
+        window.SetDisplayModeToNever()
+        vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)
 
         def note(_caller: Any, event: str, text: str) -> None:
             if KNOWN_NOTICE not in text:
                 self.errors.append(f"{event}: {text.strip()}")
+                sys.stderr.write(f"VTK {self.errors[-1]}\n")
 
         note.CallDataType = vtk.VTK_STRING  # type: ignore[attr-defined]
         window.AddObserver("ErrorEvent", note)
