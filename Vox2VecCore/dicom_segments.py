@@ -126,6 +126,7 @@ def write_dicom_segments(labels: Volume, segments: Sequence[FileSegment], source
                 series_number=SERIES_NUMBER,
                 sop_instance_uid=hd.UID(),
                 instance_number=1,
+                omit_empty_frames=bool(labels.array.any()),  # of which it would complain when there are no others
                 manufacturer=MAKER,
                 manufacturer_model_name=PRODUCT,
                 software_versions=_version(),

@@ -142,7 +142,7 @@ def test_the_grid_tells_the_series_and_every_file_is_read_once(
         write_dicom_segments(labels, SEGMENTS, scan, tmp_path / "a.seg.dcm")
 
 
-def test_nothing_found_and_next_to_no_headers(tmp_path: Path) -> None:
+def test_nothing_found_and_next_to_no_headers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """De-identified as far as it goes: what DICOM lets be empty may be missing, too."""
     bare = tmp_path / "bare"
     needed = {tag: TAGS[tag] for tag in ((0x20, 0xD), (0x20, 0x52))}
@@ -150,6 +150,7 @@ def test_nothing_found_and_next_to_no_headers(tmp_path: Path) -> None:
     labels = read_volume(bare)
     write_dicom_segments(labels.with_array(np.zeros(labels.shape, np.uint8)), SEGMENTS, bare, tmp_path / "a.seg.dcm")
     assert segment_volumes_ml(tmp_path / "a.seg.dcm", SEGMENTS) == {2: 0, 3: 0, 7: 0}
+    assert caplog.messages == []
 
 
 def test_what_cannot_be_is_refused_and_leaves_nothing(scan: Path, tmp_path: Path) -> None:
