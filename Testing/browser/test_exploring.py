@@ -179,6 +179,7 @@ def test_the_page_fits_small_and_large_screens(tab: Tab) -> None:
             found = tab.page.evaluate(FITS)
             assert found["outside"] == [], f"{part} on a {name} screen"
             assert found["smallest"] >= 10.5, "legible"
+            assert found["boxes"] > 0.9, "boxes to tick are as large as their texts"
             tab.shot(f"{part}-{name}")
     tab.page.set_viewport_size(WINDOW)
 
@@ -188,6 +189,8 @@ FITS = """() => {
         .filter((e) => e.offsetParent && e.innerText.trim() && !e.closest(".sheet"));
     const outside = shown.filter((e) => { const b = e.getBoundingClientRect();
         return b.left < -1 || b.top < -1 || b.right > innerWidth + 1 || b.bottom > innerHeight + 1; });
-    return { outside: outside.map((e) => e.innerText), smallest:
+    const boxes = [...document.querySelectorAll(".v2v input[type=checkbox]")].map((e) =>
+        e.getBoundingClientRect().height / parseFloat(getComputedStyle(e).fontSize));
+    return { boxes: Math.min(2, ...boxes), outside: outside.map((e) => e.innerText), smallest:
         Math.min(...shown.map((e) => parseFloat(getComputedStyle(e).fontSize))) };
 }"""
