@@ -61,6 +61,27 @@ def test_from_a_volume_to_segments(session):
     np.testing.assert_allclose(result.GetSegmentation().GetSegment(found).GetColor(), colors[1])
 
 
+def test_a_click_is_computed_once_and_a_point_that_moves_again(session, monkeypatch):
+    node = volumeNode()
+    session.embed(node, wait=True)
+    computed = []
+    submit = session._worker.submit
+    monkeypatch.setattr(
+        session._worker, "submit", lambda topic, *a, **k: computed.append(topic) or submit(topic, *a, **k)
+    )
+    index = session.points.addPositive((0.0, 0.0, 0.0))
+    session.points.positiveNode.SetNthControlPointLabel(index, "vertebra")
+    assert computed.count("similarity") == 1
+    session.wait()
+    session.points.positiveNode.SetNthControlPointPositionWorld(index, 4.0, 0.0, 0.0)
+    assert computed.count("similarity") == 2
+    session.wait()
+    session.points.clear()
+    assert session.similarityAt((0.0, 0.0, 0.0)) is None
+    session.points.addPositive((4.0, 0.0, 0.0))
+    assert computed.count("similarity") == 3
+
+
 def test_a_bad_choice_is_one_sentence(session):
     with pytest.raises(Vox2VecError, match="Choose a CT volume"):
         session.embed()

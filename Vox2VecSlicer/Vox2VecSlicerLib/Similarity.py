@@ -79,7 +79,8 @@ class Similarity:
         self._scans = scans
         self._onFailed = onFailed
         self._maps: list[SimilarityMap] = []
-        points.changed.connect(self.update)
+        self._asked: tuple[bytes, bytes] | None = None
+        points.changed.connect(self._onPoints)
         state.changed.connect(self._onState)
 
     def shownScans(self) -> list[Scan]:
@@ -92,6 +93,7 @@ class Similarity:
 
     def update(self) -> None:
         """Compute the map of the pinned points anew; a computation under way is dropped."""
+        self._asked = self._places()
         scans = self.shownScans()
         positive = self._inside(scans, self._points.positive)
         if len(positive) == 0:
@@ -144,12 +146,12 @@ class Similarity:
         """Forget the maps."""
         self._worker.cancel(KIND)
         self._worker.cancel(PREPARING)
-        self._maps = []
+        self._maps, self._asked = [], None
 
     def release(self) -> None:
         """:meth:`clear`, and no longer follow points and parameters."""
         self.clear()
-        self._points.changed.disconnect(self.update)
+        self._points.changed.disconnect(self._onPoints)
         self._state.changed.disconnect(self._onState)
 
     def _prepare(self, pyramid: "FeaturePyramid") -> None:
@@ -172,7 +174,7 @@ class Similarity:
         self.updated.emit()
 
     def _failed(self, error: Vox2VecError) -> None:
-        self._maps = []
+        self._maps, self._asked = [], None
         self._views.empty(KIND)
         self._onFailed(error)
 
@@ -181,6 +183,14 @@ class Similarity:
         if not scans or len(points) == 0:
             return np.zeros((0, 3))
         return scans[0].fromWorld(points[scans[0].contains(points)])
+
+    def _places(self) -> tuple[bytes, bytes]:
+        return self._points.positive.tobytes(), self._points.negative.tobytes()
+
+    def _onPoints(self) -> None:
+        """Markups tell several times of one click, and of names, too."""
+        if self._places() != self._asked:
+            self.update()
 
     def _onState(self, name: str) -> None:
         if name in ("balance", "spreading", "volume", "target"):
