@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from Vox2VecCore.errors import HeadError
 from Vox2VecCore.fewshot.examples import Examples
-from Vox2VecCore.separable import in_one_thread
+from Vox2VecCore.separable import in_one_thread, in_threads
 
 Method = Literal["auto", "prototype", "ridge", "logistic", "mlp"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -183,10 +183,13 @@ class _Moments:
         scaled = vectors * root
         size = vectors.shape[1]
         products = torch.empty(size, size)
-        for start in range(0, size, COLUMNS):  # symmetric: the rest of these rows only
-            stop = start + COLUMNS
+
+        def rows(start: int) -> None:
+            stop = start + COLUMNS  # symmetric: the rest of these rows only
             torch.mm(scaled[:, start:stop].T, scaled[:, start:], out=products[start:stop, start:])
             products[stop:, start:stop] = products[start:stop, stop:].T
+
+        in_threads(rows, range(0, size, COLUMNS), urgent=True)
         of_class = functional.one_hot(index, classes).float() * root
         sums = of_class.T @ scaled
         return cls(products, sums, of_class.square().sum(0), float(weights.square().sum()))
@@ -236,8 +239,8 @@ class _Task:
         return self._moments(self.examples.vectors[rows], self.index[rows], self.examples.weights[rows])
 
     def _moments(self, vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray) -> _Moments:
-        parts = (vectors, index, weights.astype(np.float32))
-        return in_one_thread(_Moments.of, *(torch.from_numpy(part) for part in parts), len(self.values))
+        shares = torch.from_numpy(weights.astype(np.float32))
+        return _Moments.of(torch.from_numpy(vectors), torch.from_numpy(index), shares, len(self.values))
 
     def fit(
         self, method: str, painted: _Moments, rows: NDArray[np.bool_], start: LinearMaps | None = None

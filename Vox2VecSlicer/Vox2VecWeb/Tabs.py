@@ -1,5 +1,6 @@
 """One tab at a time: two would fight over the size and the slices of the same windows."""
 
+from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
@@ -8,10 +9,14 @@ from Vox2VecWeb.Page import Page
 
 
 class Tabs:
-    """Which tab works with the scene. Another one is told so, and may take over."""
+    """Which tab works with the scene. Another one is told so, and may take over.
 
-    def __init__(self, page: Page) -> None:
+    :param onFirst: called when the first one is there; what takes long would hold up its loading.
+    """
+
+    def __init__(self, page: Page, onFirst: Callable[[], None]) -> None:
         self._page = page
+        self._onFirst: Callable[[], None] | None = onFirst
         page.show(owner=None)
         page.command("arrive", self.arrive)
         page.command("takeOver", self.takeOver)
@@ -25,6 +30,9 @@ class Tabs:
     def takeOver(self, tab: str) -> None:
         """A tab wants to be the one."""
         self._page.show(owner=tab)
+        first, self._onFirst = self._onFirst, None
+        if first is not None:
+            first()
 
     def leave(self, tab: str) -> None:
         """A tab has been closed or reloaded."""
