@@ -60,10 +60,9 @@ class _Graph:
 
 
 class _Sample:
-    """Voxels of a body, what they look like most, and the graph that was asked for last."""
+    """What the sampled voxels of a body look like most, and the graph that was asked for last."""
 
-    def __init__(self, pyramid: FeaturePyramid) -> None:
-        self._voxels = pyramid.body_voxels(SAMPLE_VOXELS)
+    def __init__(self) -> None:
         self._nearest: list[NDArray[np.int64]] = []
         self._last: tuple[bytes, _Graph] | None = None
 
@@ -74,21 +73,19 @@ class _Sample:
         """
         if self._last is not None:  # a graph stands on all of them
             return
-        joined = torch.from_numpy(self._vectors(pyramid, np.ones(len(pyramid.levels))))
+        joined = torch.from_numpy(_sampled(pyramid, np.ones(len(pyramid.levels))))
         parts = joined.split(BLOCK)
         while len(self._nearest) < len(parts):
-            progress.check()  # a click may be answered in there, and find the rest
-            for part in parts[len(self._nearest) :][:1]:
-                self._nearest.append((part @ joined.T).topk(NEIGHBOURS + 1, dim=1).indices[:, 1:].numpy())
+            progress.check()
+            missing = parts[len(self._nearest) :]
+            if missing:  # a click may have been answered in there, and have found the rest
+                self._nearest.append((missing[0] @ joined.T).topk(NEIGHBOURS + 1, dim=1).indices[:, 1:].numpy())
 
     def graph(self, pyramid: FeaturePyramid, weights: NDArray[np.float64]) -> _Graph:
         key = weights.tobytes()
         if self._last is None or self._last[0] != key:
-            self._last = key, self._made(self._vectors(pyramid, weights))
+            self._last = key, self._made(_sampled(pyramid, weights))
         return self._last[1]
-
-    def _vectors(self, pyramid: FeaturePyramid, weights: NDArray[np.float64]) -> NDArray[np.float32]:
-        return _joined([level.unit_vectors(self._voxels) for level in pyramid.levels], weights)
 
     def _made(self, vectors: NDArray[np.float32]) -> _Graph:
         count = len(vectors)
@@ -118,7 +115,7 @@ def prepare(pyramid: FeaturePyramid, weights: NDArray[np.float64], progress: Pro
     if pyramid not in _samples:
         if np.count_nonzero(pyramid.body) < FEWEST_VOXELS:
             return
-        _samples[pyramid] = _Sample(pyramid)
+        _samples[pyramid] = _Sample()
     _samples[pyramid].find_neighbours(pyramid, progress or Progress())
     _samples[pyramid].graph(pyramid, weights)
 
@@ -174,6 +171,12 @@ def _topped(
     ahead, gained = (vectors @ pair - best @ pair).T
     less = gained > LEAST_GAIN
     return fitted + (ahead[less] / gained[less]).max(initial=0.0) * likeness
+
+
+def _sampled(pyramid: FeaturePyramid, weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    """:func:`_joined` vectors of the sampled voxels, gathered anew each time: tens of megabytes to keep."""
+    voxels = pyramid.body_voxels(SAMPLE_VOXELS)
+    return _joined([level.unit_vectors(voxels) for level in pyramid.levels], weights)
 
 
 def _joined(vectors: list[NDArray[np.float32]], weights: NDArray[np.float64]) -> NDArray[np.float32]:
