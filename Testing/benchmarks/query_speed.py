@@ -65,8 +65,8 @@ def measure(model: Model, folder: Path) -> dict[str, Any]:
     points = pyramid.grid.to_ras([[100, 120, 80], [200, 150, 90]])
     middle = [n // 2 for n in pyramid.grid.shape]
 
-    def click() -> NDArray[np.float32]:
-        query = make_query(pyramid, points[:1], points[1:])
+    def click(spreading: bool = False) -> NDArray[np.float32]:
+        query = make_query(pyramid, points[:1], points[1:], spreading=spreading)
         return whole_scan(pyramid, query, calibration(pyramid, query))
 
     def hover() -> None:
@@ -80,12 +80,8 @@ def measure(model: Model, folder: Path) -> dict[str, Any]:
         for axis, index in enumerate(middle):
             plain_slice(pyramid, query, axis, index)
 
-    def spreading_click() -> None:
-        query = make_query(pyramid, points[:1], points[1:], spreading=True)
-        whole_scan(pyramid, query, calibration(pyramid, query))
-
     weights = level_weights(len(pyramid.levels), 0.5)
-    prepared, spreading = seconds(lambda: prepare(pyramid, weights)), best_seconds(spreading_click, 5)
+    prepared, spreading = seconds(lambda: prepare(pyramid, weights)), best_seconds(lambda: click(True), 5)
     whole, slices = best_seconds(click, 5), best_seconds(hover, 10)
     plain_slices = best_seconds(plain_hover, 3)
     query = make_query(pyramid, points[:1], points[1:])
