@@ -5,11 +5,16 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED_CT = Path(os.environ.get("VOX2VEC_SHARED_CT", REPOSITORY.parent / "shared" / "data" / "ct"))
 DEMO_CT = REPOSITORY / ".data" / "demo_ct.nii.gz"
 GOLDEN = Path(__file__).parent / "golden"
+
+# How long an example takes says what else the machine does. All else stays as Hypothesis has it here or in CI.
+settings.register_profile("no deadline", settings(), deadline=None)
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(autouse=True)

@@ -71,7 +71,7 @@ def geometries(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(-2000, 4000, shape).astype("i2"), affine
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(geometries())
 def test_any_geometry_has_its_values_in_the_right_place(
     tmp_path_factory: pytest.TempPathFactory, geometry: tuple[np.ndarray, np.ndarray]

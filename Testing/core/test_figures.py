@@ -60,7 +60,7 @@ def pixel(shown: Plane, place: tuple[float, float]) -> tuple[int, int]:
     return int((place[1] - top) / (bottom - top) * rows), int((place[0] - left) / (right - left) * columns)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(geometries, st.tuples(st.integers(0, 6), st.integers(0, 8), st.integers(0, 10)), st.sampled_from(ORIENTATIONS))
 def test_a_voxel_is_where_its_point_is_marked(
     geometry: np.ndarray, voxel: tuple[int, int, int], orientation: Orientation
@@ -77,7 +77,7 @@ def test_a_voxel_is_where_its_point_is_marked(
     assert np.array_equal(colours.image[..., 1], shown.image)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(geometries)
 def test_letters_are_true(geometry: np.ndarray) -> None:
     """Going 1 mm towards the letter's side of the patient moves towards that side of the picture."""

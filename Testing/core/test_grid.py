@@ -60,7 +60,7 @@ def assert_same_hu(got: NDArray, expected: NDArray, coefficients: NDArray) -> No
 
 
 @given(geometries(), st.floats(0.5, 3), st.integers(0, 2**32 - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_points_come_back(geometry: tuple[tuple[int, int, int], NDArray], fineness: float, seed: int) -> None:
     shape, affine = geometry
     grid = grid_scan(ramp(shape, affine)[0], usable_spacing(shape, affine, fineness)).grid
@@ -78,7 +78,7 @@ def test_points_come_back(geometry: tuple[tuple[int, int, int], NDArray], finene
 
 
 @given(geometries(), st.floats(0.5, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_linear_ramp_there_and_back(geometry: tuple[tuple[int, int, int], NDArray], fineness: float) -> None:
     shape, affine = geometry
     volume, coefficients = ramp(shape, affine)

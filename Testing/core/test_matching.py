@@ -47,7 +47,7 @@ def nested_levels(shape, seed: int, noise: float) -> list[np.ndarray]:
     return levels
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shape=st.tuples(*[st.integers(1, 24)] * 3), seed=st.integers(0, 50), z_stride=st.sampled_from([1, 2, 4]))
 def test_search_finds_what_is_there(shape, seed, z_stride):
     """A vector of the scan itself is found, on any shape, whichever level the search starts from."""

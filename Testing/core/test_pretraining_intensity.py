@@ -31,7 +31,7 @@ def test_filters_equal_the_published_ones(name: str) -> None:
     np.testing.assert_allclose(scaled, expected["hu_scaled"], atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31), published=st.booleans())
 def test_result_is_in_range_repeatable_and_does_not_touch_its_input(seed: int, published: bool) -> None:
     hu = torch.from_numpy(np.random.default_rng(seed).normal(0, 500, (14, 12, 10)).astype(np.float32))
@@ -44,7 +44,7 @@ def test_result_is_in_range_repeatable_and_does_not_touch_its_input(seed: int, p
     assert first.min() >= 0 and first.max() <= 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 2**31), sigma=st.floats(1, 60))
 def test_tissues_keep_their_order(seed: int, sigma: float) -> None:
     hu = torch.linspace(-1200, 3300, 4000)

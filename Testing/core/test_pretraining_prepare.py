@@ -55,7 +55,7 @@ def test_prepared_scan_is_the_grid(folder: Path, tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(scan)) == scan  # noqa: S301
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_part_of_the_body_mask(prepared: PreparedScan, data: st.DataObject) -> None:
     box = []

@@ -20,7 +20,7 @@ def coordinates(shape: tuple[int, int, int]) -> list[torch.Tensor]:
     return list(torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in shape), indexing="ij"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), strong=st.booleans(), small=st.booleans())
 def test_partner_is_the_same_point_within_half_a_voxel(seed: int, strong: bool, small: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -36,7 +36,7 @@ def test_partner_is_the_same_point_within_half_a_voxel(seed: int, strong: bool, 
     torch.testing.assert_close(second.to_scan(exact), scan, atol=0.02, rtol=0)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31))
 def test_the_image_is_sampled_where_the_transform_says(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -103,7 +103,7 @@ def test_no_more_pairs_than_asked(count: int) -> None:
     assert len(here) == len(there) == len(scan) == count
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**31), small=st.booleans())
 def test_a_plain_view_is_cut_out_and_equals_the_interpolated_one(seed: int, small: bool) -> None:
     rng = np.random.default_rng(seed)

@@ -44,7 +44,7 @@ def plain(pyramid, query: Query) -> np.ndarray:
     return concatenation(pyramid) @ long.astype(np.float32)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     shape=st.tuples(*[st.integers(1, 40)] * 3),
     z_stride=st.sampled_from([1, 2, 3]),

@@ -46,7 +46,7 @@ shapes = st.tuples(*[st.integers(1, 6)] * 3)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(affine=affines(), shape=shapes, seed=st.integers(0, 999), dtype=st.sampled_from(["i2", "f4"]))
 def test_there_and_back(suffix: str, affine: np.ndarray, shape: tuple[int, int, int], seed: int, dtype: str) -> None:
     array = np.random.default_rng(seed).normal(0, 500, shape).astype(dtype)
@@ -65,7 +65,7 @@ def test_there_and_back(suffix: str, affine: np.ndarray, shape: tuple[int, int, 
     assert_same_place(volume, array, affine)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(affines(sheared=True), st.sampled_from([".nii", ".nii.gz"]))
 def test_a_sheared_grid_survives_in_nifti(affine: np.ndarray, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as folder:

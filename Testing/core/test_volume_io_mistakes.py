@@ -74,7 +74,7 @@ def test_names_that_lie(tmp_path: Path) -> None:
             read_volume(tmp_path / name)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_damaged_nifti_headers_never_crash(data: st.DataObject) -> None:
     """Any bytes in the header: a volume or a VolumeError, nothing else."""

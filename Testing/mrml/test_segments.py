@@ -58,7 +58,7 @@ boxes = st.tuples(*[st.tuples(st.integers(0, n - 2), st.integers(1, 4)) for n in
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     box=boxes,
     parent=st.sampled_from(PARENTS),
