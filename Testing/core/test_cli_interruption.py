@@ -90,12 +90,12 @@ def test_stopped_while_starting(slow: Callable[..., subprocess.Popen[str]], demo
 
 
 def at_import_of(name: str) -> str:
-    """Python code that sends Ctrl-C to itself where a module is looked for."""
+    """Python code that sends Ctrl-C to itself where a module is first looked for."""
     return (
         "import signal, sys\n"
         "class Look:\n"
         "    def find_spec(self, name, *_):\n"
-        f"        if name == {name!r}: signal.raise_signal(signal.SIGINT)\n"
+        f"        if name == {name!r}: sys.meta_path.remove(self), signal.raise_signal(signal.SIGINT)\n"
         "sys.meta_path.insert(0, Look())\n"
     )
 

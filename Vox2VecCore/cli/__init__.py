@@ -17,7 +17,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     :return: exit code: 0 success, 2 usage or input error, 130 after Ctrl-C, 143 after a request to terminate.
     """
     from Vox2VecCore.cli.interruption import STOP, Interrupted
-    from Vox2VecCore.errors import Cancelled, MissingExtraError
+    from Vox2VecCore.errors import MissingExtraError
 
     with STOP.listening():
         try:
@@ -33,5 +33,4 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
             sys.stderr.write(f"Error: {MissingExtraError('The command line', EXTRA)}\n")
             return 2
         except Interrupted:
-            sys.stderr.write(f"{Cancelled()}\n")
-            return STOP.exit_code
+            return STOP.cancelled()

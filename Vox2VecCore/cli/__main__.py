@@ -6,10 +6,9 @@ try:
     from Vox2VecCore.cli import main
     from Vox2VecCore.cli.interruption import STOP
 except KeyboardInterrupt:  # before anything listens to it
-    from Vox2VecCore.errors import Cancelled
+    from Vox2VecCore.cli.interruption import STOP
 
-    sys.stderr.write(f"{Cancelled()}\n")
-    sys.exit(130)
+    sys.exit(STOP.cancelled())
 
 
 def script() -> int:

@@ -25,8 +25,7 @@ def guarded(job: Callable[[], int]) -> int:
             sys.stdout.flush()
             return code
         except (Interrupted, Cancelled):
-            sys.stderr.write(f"{Cancelled()}\n")
-            return STOP.exit_code
+            return STOP.cancelled()
         except Vox2VecError as error:
             complain("Error", str(error))
         except BrokenPipeError:  # the reader, 'head' perhaps, has seen enough; nothing may be written at exit either

@@ -2,16 +2,17 @@
 
 import _thread
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from Vox2VecCore.errors import Cancelled
+
 IMPORTING = "<frozen importlib._bootstrap>"
 LOOK_AGAIN_S = 0.02
-PATIENCE_S = 10.0
-"""How long an import may take before it is torn apart all the same."""
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -22,11 +23,11 @@ class Interrupted(BaseException):
 class Stop:
     """Whether somebody asked this process to stop.
 
-    While a job polls :meth:`requested` the first signal only leaves a note for it, so that it ends where it can; while
-    Python imports something the first signal waits for the end of that, because what is raised in it may get lost
-    (in ``importlib``'s own callbacks) or end the process with a dump (in a library's start-up code). The second
-    signal, or one at any other time, unwinds the program where it is. While it unwinds and removes what is half done,
-    further signals change nothing.
+    The first signal only leaves a note while a job polls :meth:`requested`, so that it ends where it can; and while
+    Python imports something it waits for the end of that, because what is raised in it may get lost (in
+    ``importlib``'s own callbacks) or end the process with a dump (in a library's start-up code). A second signal, or
+    one at any other time, unwinds the program where it is. While it unwinds and removes what is half done, further
+    signals change nothing.
     """
 
     def __init__(self) -> None:
@@ -34,18 +35,19 @@ class Stop:
         self._listening = False
         self._polled = False
         self._unwinding = False
-        self._waited_for = False
-        self._patient_until = 0.0
-
-    @property
-    def exit_code(self) -> int:
-        """What shells expect of a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
-        return 128 + (self._signal or signal.SIGINT)
 
     def requested(self) -> bool:
         """Whether to stop; for :class:`~Vox2VecCore.progress.Progress`."""
         self._unwinding = self._signal is not None
         return self._unwinding
+
+    def cancelled(self) -> int:
+        """Say that nothing was left half done.
+
+        :return: the exit code that shells expect of a process that a signal ended: 130 for Ctrl-C, 143 for SIGTERM.
+        """
+        sys.stderr.write(f"{Cancelled()}\n")
+        return 128 + (self._signal or signal.SIGINT)
 
     @contextmanager
     def polled(self) -> Iterator[None]:
@@ -64,14 +66,12 @@ class Stop:
 
         :param to_the_end: for a process that ends with the block: further signals would take away its exit code.
         """
-        if self._listening:
+        if self._listening or threading.current_thread() is not threading.main_thread():
             yield
             return
         self._signal, self._unwinding = None, False
-        before = {number: signal.getsignal(number) for number in SIGNALS}
-        if threading.current_thread() is not threading.main_thread():
-            before = {}
-        taken = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+        ignored = (signal.SIG_IGN, None)
+        taken = {number: handler for number in SIGNALS if (handler := signal.getsignal(number)) not in ignored}
         self._listening = True
         for number in taken:
             signal.signal(number, self._receive)
@@ -85,25 +85,24 @@ class Stop:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._unwinding:
             return
-        if self._signal is None:
-            self._patient_until = time.monotonic() + PATIENCE_S
-        first = self._signal is None or self._waited_for
-        self._signal, self._waited_for = number, False
+        first, self._signal = self._signal is None, number
         if first and self._polled:
             return
-        if first and _imports(frame) and time.monotonic() < self._patient_until:
-            _thread.start_new_thread(self._come_back, (number,))  # not threading.Thread, whose locks may be taken
+        if first and _imports(frame):
+            _thread.start_new_thread(self._send_again, (number,))  # not threading.Thread, whose locks may be taken
             return
         self._unwinding = True
         raise Interrupted
 
-    def _come_back(self, number: int) -> None:
-        """As if the signal came a moment later, unless the job has ended by then."""
+    def _send_again(self, number: int) -> None:
+        """Give the main thread its second signal when it imports no more, unless the job has ended by then."""
+        main = threading.main_thread().ident or 0
         time.sleep(LOOK_AGAIN_S)
+        while _imports(sys._current_frames().get(main)):
+            time.sleep(LOOK_AGAIN_S)
         if self._listening and self._signal == number:
-            self._waited_for = True
             if hasattr(signal, "pthread_kill"):
-                signal.pthread_kill(threading.main_thread().ident or 0, number)
+                signal.pthread_kill(main, number)
             else:  # on Windows, where it does not wake a thread that sleeps
                 _thread.interrupt_main(signal.Signals(number))
 
