@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from Vox2VecCore.dicom_files import DicomFolder, DicomSeries, SliceHeader, scan_folder, slice_reader
 from Vox2VecCore.errors import VolumeError
 from Vox2VecCore.stored_scan import StoredScan, swap_lps_ras
+from Vox2VecCore.volume import Volume
 
 ORIENTATION_TOLERANCE = 1e-3
 PIXEL_SPACING_TOLERANCE = 1e-3
@@ -25,6 +26,8 @@ POSITION_TOLERANCE_MM = 0.101
 POSITION_TOLERANCE = 0.05
 """The same as a share of the slice spacing, whichever is larger."""
 SAME_PLACE_MM = 1e-3
+SAME_GRID_TOLERANCE = 1e-4
+"""Of matrices, which are computed from the same headers in the same way."""
 GAP = 1.5
 """Neighbours this many times further apart than most are taken as a missing slice."""
 
@@ -58,23 +61,51 @@ def read_dicom(path: Path, series_uid: str | None = None) -> StoredScan:
     return StoredScan(_pixels(slices), (columns, rows, len(slices)), affine)
 
 
+def files_of(volume: Volume, path: Path) -> list[Path]:
+    """Files of the slices that a volume was read from, in order of k.
+
+    The grid tells which series it was; of several on the same one it is as in reading, CT, then the first UID.
+
+    :param path: what was read, see :func:`read_dicom`.
+    :raises VolumeError: if not every slice is there any more.
+    """
+    folder, own_uid = _scanned(path)
+    for series in sorted(folder.series(), key=lambda series: series.modality != "CT"):
+        if own_uid not in (None, series.uid):
+            continue
+        try:
+            slices, affine = _regular(folder.slices[series.uid], str(path))
+        except VolumeError:
+            continue
+        columns, rows, _ = slices[0].size
+        same_shape = (columns, rows, len(slices)) == volume.shape
+        if same_shape and np.allclose(affine, volume.affine, rtol=0, atol=SAME_GRID_TOLERANCE):
+            return [s.path for s in slices]
+    raise VolumeError(f"{path}: is not the scan that was read; its slices have changed.")
+
+
+def _scanned(path: Path) -> tuple[DicomFolder, str | None]:
+    """What there is where a path points, and the series of a path that is a slice."""
+    if path.is_dir() or path.name.upper() == "DICOMDIR":
+        return scan_folder(path if path.is_dir() else path.parent), None
+    folder = scan_folder(path.parent, recursive=False)
+    for uid, slices in folder.slices.items():
+        if any(s.path == path for s in slices):
+            return folder, uid
+    raise VolumeError(f"{path}: is damaged, cut off, or not a DICOM image; copy or export it again.")
+
+
 def _series_slices(path: Path, series_uid: str | None) -> tuple[list[SliceHeader], NDArray[np.float64]]:
     """Slices of a series in order of k, and the voxel-to-RAS matrix."""
-    single = path.is_file() and path.name.upper() != "DICOMDIR"
-    folder = scan_folder(path if path.is_dir() else path.parent, recursive=not single)
-    if single and series_uid is None:
-        series_uid = next((s.uid for slices in folder.slices.values() for s in slices if s.path == path), None)
-        if series_uid is None:
-            raise VolumeError(f"{path}: is damaged, cut off, or not a DICOM image; copy or export it again.")
-    uid = _choose_series(folder, path, series_uid)
+    folder, own_uid = _scanned(path)
+    uid = _choose_series(folder, path, series_uid or own_uid)
     slices = folder.slices[uid]
     where = f"{path}, series {uid}"
     neighbours = {s.path.parent for s in slices}
     for damaged in folder.damaged:
         if damaged.parent in neighbours:
             raise VolumeError(f"{where}: the file {damaged} beside its slices is damaged or cut off; copy it again.")
-    _check_alike(slices, where)
-    return _stack(slices, where)
+    return _regular(slices, where)
 
 
 def _choose_series(folder: DicomFolder, path: Path, series_uid: str | None) -> str:
@@ -124,8 +155,9 @@ def _check_alike(slices: Sequence[SliceHeader], where: str) -> None:
             raise VolumeError(f"{where}: pixels of {first.path.name} and {s.path.name} differ in size.")
 
 
-def _stack(slices: Sequence[SliceHeader], where: str) -> tuple[list[SliceHeader], NDArray[np.float64]]:
+def _regular(slices: Sequence[SliceHeader], where: str) -> tuple[list[SliceHeader], NDArray[np.float64]]:
     """Slices in order along their normal, and the voxel-to-RAS matrix, sheared where the gantry was tilted."""
+    _check_alike(slices, where)
     first = slices[0]
     along_i, along_j = first.orientation[:3], first.orientation[3:]
     normal = np.cross(along_i, along_j)

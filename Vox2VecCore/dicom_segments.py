@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from Vox2VecCore.dicom import PIXEL_SPACING_TOLERANCE, POSITION_TOLERANCE, POSITION_TOLERANCE_MM
-from Vox2VecCore.dicom_files import PREAMBLE, PREAMBLE_AT, files_in, is_dicom
+from Vox2VecCore.dicom import files_of
+from Vox2VecCore.dicom_files import PREAMBLE, PREAMBLE_AT, is_dicom
 from Vox2VecCore.errors import MissingExtraError, VolumeError
 from Vox2VecCore.paths import replace_file
 from Vox2VecCore.slicer_segments import FileSegment
-from Vox2VecCore.stored_scan import LPS_TO_RAS
 from Vox2VecCore.versions import installed_version
 from Vox2VecCore.volume import Volume
 
@@ -105,7 +104,7 @@ def write_dicom_segments(labels: Volume, segments: Sequence[FileSegment], source
     need_highdicom()
     import highdicom as hd
 
-    slices = _slices_under(labels, source)
+    slices = _headers(labels, source)
     between = _slice_distance_mm(labels)
     for each in slices:
         for name in MAY_BE_EMPTY:
@@ -144,40 +143,17 @@ def write_dicom_segments(labels: Volume, segments: Sequence[FileSegment], source
         raise VolumeError(f"{path}: cannot be written ({reason}); free space or choose another folder.") from error
 
 
-def _slices_under(labels: Volume, source: Path) -> list[Any]:
-    """Headers of the slices that a label map lies on, in order of k; every file is read once.
-
-    Which series was read is told by the grid, and of several on the same one as in reading: CT, then the first UID.
+def _headers(labels: Volume, source: Path) -> list[Any]:
+    """Headers of the slices that a label map lies on, in order of k.
 
     :raises VolumeError: if not every slice is there.
     """
     import pydicom
 
-    single = source.is_file() and source.name.upper() != "DICOMDIR"
-    tolerance = max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE * labels.spacing_mm[2])
-    only: str | None = None
-    series: dict[tuple[bool, str], dict[int, Any]] = {}
-    for path in files_in(source if source.is_dir() else source.parent, recursive=not single):
-        try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
-            uid = str(header.SeriesInstanceUID)
-            position = LPS_TO_RAS[:3, :3] @ np.array(header.ImagePositionPatient, float)
-            shape, spacing = (header.Columns, header.Rows), np.array(header.PixelSpacing, float)[::-1]
-        except (pydicom.errors.InvalidDicomError, OSError, AttributeError, KeyError, ValueError, TypeError):
-            continue  # something else than a slice
-        if single and path == source:
-            only = uid
-        k = round(float(labels.to_ijk(position)[0, 2]))
-        if (
-            shape == labels.shape[:2]
-            and np.allclose(spacing, labels.spacing_mm[:2], rtol=PIXEL_SPACING_TOLERANCE, atol=0)
-            and np.linalg.norm(labels.to_ras((0, 0, k))[0] - position) <= tolerance
-        ):
-            series.setdefault((header.get("Modality") != "CT", uid), {})[k] = header
-    for (_, uid), slices in sorted(series.items(), key=lambda item: item[0]):
-        if sorted(slices) == list(range(labels.shape[2])) and (not single or uid == only):
-            return [slices[k] for k in sorted(slices)]
-    raise VolumeError(f"{source}: is not the scan that was segmented; its slices have changed.")
+    try:
+        return [pydicom.dcmread(path, stop_before_pixels=True) for path in files_of(labels, source)]
+    except (pydicom.errors.InvalidDicomError, OSError) as error:
+        raise VolumeError(f"{source}: its slices cannot be read any more ({error}).") from error
 
 
 def _numbered(labels: Volume, segments: Sequence[FileSegment]) -> np.ndarray:

