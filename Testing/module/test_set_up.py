@@ -137,6 +137,13 @@ def test_a_model_folder_is_checked_at_once(panel, tmp_path, tiny_model) -> None:
     assert panel.session.state.model == tiny_model
 
 
+def test_the_panel_says_what_the_model_is_or_why_it_cannot_be_used(panel) -> None:
+    panel.session.state.model = "vox2vec-small"
+    assert panel.ui.modelLabel.text.startswith("Sees voxels of 3 x 3 x 3 mm. Licence: MIT")
+    panel.session.state.model = "nowhere"
+    assert "Unknown model" in panel.ui.modelLabel.text
+
+
 def test_device_and_engine_belong_to_the_computer(panel) -> None:
     """A scene that was saved with another computer's device does not bring it along."""
     import slicer

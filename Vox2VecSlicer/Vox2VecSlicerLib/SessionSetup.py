@@ -22,6 +22,10 @@ class SetupActions(SessionParts):
         """Why a model cannot be used, in one sentence, or ``None``."""
         return Setup.checkModel(nameOrFolder)
 
+    def describeModel(self, nameOrFolder: str) -> str:
+        """What a model is, in one line."""
+        return Setup.describeModel(nameOrFolder)
+
     def fetchModel(self, name: str = "vox2vec") -> None:
         """Download a published model in the worker; :attr:`modelsChanged` tells when it is there."""
         self._worker.submit(

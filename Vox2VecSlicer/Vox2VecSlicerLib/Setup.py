@@ -31,6 +31,16 @@ def checkModel(nameOrFolder: str) -> str | None:
     return None
 
 
+def describeModel(nameOrFolder: str) -> str:
+    """What a model is, in one line: the voxels that it sees, and under which licence it stands.
+
+    :raises ModelError: if it cannot be used (:func:`checkModel`).
+    """
+    config = load_model(nameOrFolder).config
+    spacing = " x ".join(f"{mm:g}" for mm in config.spacing_mm)
+    return _("Sees voxels of {spacing} mm. Licence: {licence}").format(spacing=spacing, licence=config.licence)
+
+
 def fetchModel(name: str, progress: Progress) -> None:
     """Download a published model. For the worker."""
     from Vox2VecCore.model_fetch import fetch_model

@@ -123,7 +123,8 @@ class SetupPanel:
 
     def _showModel(self) -> None:
         session, ui = self._session, self._ui
-        ui.modelLabel.text = session.checkModel(session.state.model) or ""
+        chosen = session.state.model
+        ui.modelLabel.text = session.checkModel(chosen) or session.describeModel(chosen)
         ui.downloadModelButton.enabled = OFFICIAL not in session.models()
 
     def _deviceDescribed(self, text: str, hasGraphicsCard: bool) -> None:
