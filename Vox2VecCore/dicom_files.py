@@ -41,11 +41,6 @@ class DicomSeries:
         """Number of slices."""
         return len(self.files)
 
-    @property
-    def first_file(self) -> Path:
-        """The first file by name."""
-        return self.files[0]
-
 
 @dataclass(frozen=True)
 class SliceHeader:

@@ -35,6 +35,8 @@ LEGEND = 0.95
 LABELLED = 0.5
 """Inches: around the page, between planes, above them, below them, left of rows with labels."""
 
+CROSSHAIR_GAP_MM = 14.0
+
 LETTER_PLACES = (
     (0.02, 0.5, "left", "center"),
     (0.98, 0.5, "right", "center"),
@@ -172,15 +174,15 @@ def note(axis: "Axes", text: str, x: float, y: float, across: str, up: str, **st
     axis.text(x, y, text, transform=axis.transAxes, ha=across, va=up, path_effects=outline(), **style)
 
 
-def crosshair(axis: "Axes", place: tuple[float, float], colour: str, gap_mm: float = 14.0) -> None:
+def crosshair(axis: "Axes", place: tuple[float, float], colour: str) -> None:
     """Thin lines from the borders towards a point, which they leave free."""
     x, y = place
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
     for xs, ys in (
-        ((left, x + gap_mm), (y, y)),
-        ((x - gap_mm, right), (y, y)),
-        ((x, x), (bottom, y - gap_mm)),
-        ((x, x), (y + gap_mm, top)),
+        ((left, x + CROSSHAIR_GAP_MM), (y, y)),
+        ((x - CROSSHAIR_GAP_MM, right), (y, y)),
+        ((x, x), (bottom, y - CROSSHAIR_GAP_MM)),
+        ((x, x), (y + CROSSHAIR_GAP_MM, top)),
     ):
         axis.plot(xs, ys, color=colour, linewidth=0.6, alpha=0.5)
 

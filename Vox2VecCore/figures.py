@@ -27,7 +27,7 @@ from Vox2VecCore.drawing import (
     save,
 )
 from Vox2VecCore.planes import ORIENTATIONS, Plane, distance_mm, on_plane, plane
-from Vox2VecCore.volume import Volume
+from Vox2VecCore.volume import TISSUE_HU, Volume
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -47,7 +47,6 @@ LUNG, SOFT, VESSEL, BONE = (-1350.0, 150.0), (-160.0, 240.0), (-200.0, 600.0), (
 """Grey-value windows, HU shown as black and as white."""
 AROUND_MM = 10.0
 """The window is chosen by the tissue this far around a point along each axis."""
-TISSUE_HU = -500.0
 MARGIN_MM = 8.0
 NEARBY_MM = 4.0
 """A point is marked in planes that are at most this far away."""
@@ -95,9 +94,7 @@ def similarity_figure(
     return figure
 
 
-def colours_figure(
-    ct: Volume, colours: Mapping[str, NDArray], centre: Point, *, title: str = "Embedding in colours"
-) -> "Figure":
+def colours_figure(ct: Volume, colours: Mapping[str, NDArray], centre: Point) -> "Figure":
     """A CT in three planes, and below it the colours of its embedding.
 
     :param colours: rows and what to call them; each (i, j, k, 3) on the CT's grid, uint8 or 0 to 1.
@@ -115,7 +112,7 @@ def colours_figure(
         row_label(figure, axes[0], name)
         for axis, ground in zip(axes, planes, strict=True):
             draw_plane(axis, plane(ct, centre, ground.orientation, values), None)
-    caption(figure, title, f"{_mm(centre)}    {_window_text(window)}")
+    caption(figure, "Embedding in colours", f"{_mm(centre)}    {_window_text(window)}")
     return figure
 
 
@@ -126,7 +123,6 @@ def match_figure(
     *,
     names: Sequence[str] | None = None,
     truth: Sequence[Point] | None = None,
-    title: str = "The same places in another scan",
 ) -> "Figure":
     """Points of a scan and where they were found in another: a column a point, at most six; axial, then coronal.
 
@@ -158,7 +154,7 @@ def match_figure(
         colour = FAINT if match.reliable else DOUBTFUL
         note(rows[0][c], detail, 0.5, 1.04, "center", "bottom", fontsize=8.5, fontweight="normal", color=colour)
     more = f"first {len(shown)} of {len(matches)} points" if len(matches) > len(shown) else ""
-    caption(figure, title, more or ("x marks the true place" if truth is not None else ""))
+    caption(figure, "The same places in another scan", more or ("x marks the true place" if truth is not None else ""))
     return figure
 
 

@@ -19,8 +19,7 @@ from Vox2VecCore.errors import ModelError
 from Vox2VecCore.paths import replace_file
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.pyramid import FeaturePyramid
-from Vox2VecCore.separable import in_one_thread, map_box, map_grid, map_smooth
-from Vox2VecCore.similarity import slice_box
+from Vox2VecCore.separable import map_grid, map_smooth
 
 FORMAT = "vox2vec-pca"
 FORMAT_VERSION = "1"
@@ -147,19 +146,6 @@ def pca_colours(
 
     map_grid(pyramid, list(basis.components), use, STAGE, progress)
     return out.numpy()
-
-
-def pca_slice(pyramid: FeaturePyramid, basis: PcaBasis, axis: int, index: int) -> NDArray[np.uint8]:
-    """:func:`pca_colours` on one plane of the grid: the two other axes in their order, then red, green, blue.
-
-    :param axis: 0 sagittal, 1 coronal, 2 axial.
-    :raises ModelError: if the basis is from another model.
-    :raises PointError: if the plane lies outside the grid.
-    """
-    _check(pyramid, basis.model_hash)
-    start, stop = slice_box(pyramid, axis, index)
-    values = in_one_thread(map_box, pyramid, list(basis.components), start, stop).squeeze(axis + 1)
-    return _colours(values, basis).numpy() * np.expand_dims(pyramid.body.take(index, axis), -1)
 
 
 def _colours(projections: Tensor, basis: PcaBasis) -> Tensor:

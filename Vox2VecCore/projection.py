@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -33,8 +32,3 @@ class LevelProjection(nn.Module):
     def forward(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
         """Projected levels (batch, out_channels, X_i, Y_i, Z_i), not normalised, from the backbone's levels."""
         return [layer(level) for layer, level in zip(self.layers, pyramid, strict=True)]
-
-
-def unit_levels(levels: Sequence[Tensor]) -> list[Tensor]:
-    """Levels with every voxel's vector (axis 1) scaled to length one."""
-    return [F.normalize(level, dim=1) for level in levels]

@@ -27,7 +27,6 @@ def segmentation_figure(
     *,
     remarks: Mapping[int, str] | None = None,
     title: str = "Segmentation",
-    window_hu: tuple[float, float] = SOFT,
 ) -> "Figure":
     """Label maps over a CT in three planes through a point.
 
@@ -45,7 +44,7 @@ def segmentation_figure(
     for axes, (name, labels) in zip(lines, rows.items(), strict=True):
         row_label(figure, axes[0], name)
         for axis, ground in zip(axes, planes, strict=True):
-            draw_plane(axis, ground, window_hu)
+            draw_plane(axis, ground, SOFT)
             image = plane(ct, centre, ground.orientation, labels).image
             colours = np.zeros((*image.shape, 4), np.float32)
             for each in classes:
@@ -55,5 +54,5 @@ def segmentation_figure(
     handles = [Patch(color=each.colour, label=f"{each.name} {remarks.get(each.value, '')}".strip()) for each in classes]
     columns = min(len(handles), 4)
     figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, labelcolor=TEXT, fontsize=10)
-    caption(figure, title, f"window {window_hu[0]:.0f} to {window_hu[1]:.0f} HU")
+    caption(figure, title, f"window {SOFT[0]:.0f} to {SOFT[1]:.0f} HU")
     return figure

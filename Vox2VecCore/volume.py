@@ -66,11 +66,11 @@ class Volume:
         """Continuous voxel coordinates (n, 3) of RAS points (n, 3) in millimetres."""
         return apply_affine(self.ras_to_ijk, points_ras)
 
-    def with_array(self, array: NDArray, name: str | None = None) -> "Volume":
+    def with_array(self, array: NDArray) -> "Volume":
         """Other values on the same grid."""
         if array.shape != self.array.shape:
             raise VolumeError(f"{self.name}: values of shape {array.shape} do not fit the grid {self.array.shape}.")
-        return Volume(array, self.affine, self.name if name is None else name)
+        return Volume(array, self.affine, self.name)
 
 
 def apply_affine(matrix: NDArray[np.float64], points: ArrayLike) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from Vox2VecCore.fewshot.fitting import choose
 from Vox2VecCore.fewshot.head import Head
 from Vox2VecCore.fewshot.intensity import intensity_maps
 from Vox2VecCore.fewshot.next_stroke import where_to_paint_next
-from Vox2VecCore.fewshot.predicting import Predictor
+from Vox2VecCore.fewshot.predicting import GridLabels, Predictor
 from Vox2VecCore.fewshot.segmenting import segment
 from Vox2VecCore.fewshot.session import HeadSession
 from Vox2VecCore.fewshot.training import train_head
@@ -90,12 +90,17 @@ def test_further_strokes_add_to_a_head_after_its_scan_is_closed(pyramid, tmp_pat
     assert dice(segment(second, both).labels.array, other, 4) > 0.8
 
 
+def learnt(session: HeadSession, painted: Volume) -> GridLabels:
+    session.train(painted)
+    return session.predict()
+
+
 def test_removing_a_stroke_is_as_if_it_had_never_been_painted(pyramid):
     session = HeadSession(pyramid, None)
     session.method = "ridge"
-    before = session.update(strokes()).labels.copy()
-    wrong = session.update(strokes(v5=(slice(4, 10), slice(6, 14), 10))).labels.copy()
-    after = session.update(strokes()).labels
+    before = learnt(session, strokes()).labels.copy()
+    wrong = learnt(session, strokes(v5=(slice(4, 10), slice(6, 14), 10))).labels.copy()
+    after = learnt(session, strokes()).labels
     assert (before != wrong).any()
     np.testing.assert_array_equal(before, after)
 
@@ -107,7 +112,7 @@ def test_uncertainty_is_high_where_classes_mix(pyramid):
     shown[mixed] = 3
     twilight = embedding(shown)
     session = HeadSession(twilight, None)
-    found = session.update(strokes())
+    found = learnt(session, strokes())
     inside = found.uncertainty[mixed].mean()
     assert inside > 3 * found.uncertainty[labels == 2].mean()
     assert found.uncertainty.max() <= 255

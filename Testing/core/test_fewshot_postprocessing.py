@@ -131,7 +131,7 @@ def test_a_walk_fills_even_places_from_seeds_and_stops_at_edges():
     seeds = np.full((12, 12, 12), -1)
     seeds[1, 6, 6], seeds[10, 6, 6] = 0, 1
     prior = np.full((2, 12, 12, 12), 0.5, np.float32)
-    walked = random_walk(prior, features, seeds, np.ones((12, 12, 12), bool), prior_weight=0.001)
+    walked = random_walk(prior, features, seeds, np.ones((12, 12, 12), bool))
     assert (walked[:, :6].argmax(0) == 0).all()
     assert (walked[:, 6:].argmax(0) == 1).all()
     np.testing.assert_allclose(walked.sum(0), 1, atol=1e-5)

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from Testing.support.pyramids import concatenation, pyramid_of, random_levels
-from Vox2VecCore.errors import Cancelled, ModelError, PointError
-from Vox2VecCore.pca import PcaBasis, fit_pca, pca_colours, pca_slice
+from Vox2VecCore.errors import Cancelled, ModelError
+from Vox2VecCore.pca import PcaBasis, fit_pca, pca_colours
 from Vox2VecCore.progress import Progress
 
 SHAPE = (24, 17, 13)
@@ -64,13 +64,6 @@ def test_smooth_colours_have_no_blocks_but_the_same_trend(pyramid):
     assert np.abs(np.diff(smooth, axis=0))[both].mean() < np.abs(np.diff(plain, axis=0))[both].mean()
 
 
-def test_slices_are_those_of_the_whole_scan(pyramid):
-    basis = fit_pca([pyramid])
-    colours = pca_colours(pyramid, basis).astype(int)
-    for axis in range(3):
-        assert np.abs(pca_slice(pyramid, basis, axis, 5) - colours.take(5, axis)).max() <= 1
-
-
 def test_a_shared_basis_gives_the_same_voxel_the_same_colour(pyramid):
     levels = random_levels(SHAPE, smooth=2)
     moved = pyramid_of([np.roll(level, 8 // stride, axis=0) for level, stride in zip(levels, (1, 2, 4), strict=True)])
@@ -110,11 +103,7 @@ def test_files_that_are_no_basis_are_refused(pyramid, tmp_path: Path):
 def test_another_model_is_refused(pyramid):
     other = pyramid_of(random_levels(SHAPE), model_hash="another")
     basis = fit_pca([pyramid])
-    for use in (
-        lambda: fit_pca([pyramid, other]),
-        lambda: pca_colours(other, basis),
-        lambda: pca_slice(other, basis, 0, 0),
-    ):
+    for use in (lambda: fit_pca([pyramid, other]), lambda: pca_colours(other, basis)):
         with pytest.raises(ModelError, match="one model"):
             use()
 
@@ -126,10 +115,8 @@ def test_nothing_to_fit_is_refused():
         fit_pca([pyramid_of(random_levels(SHAPE), body=np.zeros(SHAPE, bool))])
 
 
-def test_outside_the_grid_and_cancelled(pyramid):
+def test_cancelled(pyramid):
     basis = fit_pca([pyramid])
-    with pytest.raises(PointError, match="Slice 24"):
-        pca_slice(pyramid, basis, 0, 24)
     with pytest.raises(Cancelled):
         pca_colours(pyramid, basis, Progress(is_cancelled=lambda: True))
 

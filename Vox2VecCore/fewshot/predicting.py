@@ -23,7 +23,6 @@ from Vox2VecCore.pyramid import FeaturePyramid
 from Vox2VecCore.separable import in_one_thread, map_box, map_grid, map_voxels
 from Vox2VecCore.shapes import Triple, box
 from Vox2VecCore.similarity import slice_box
-from Vox2VecCore.volume import Volume
 
 SlabUser = Callable[[int, Tensor], None]
 
@@ -42,11 +41,6 @@ class GridLabels:
     pyramid: FeaturePyramid
     labels: NDArray[np.int16]
     uncertainty: NDArray[np.uint8]
-
-    def labels_on_ct(self) -> Volume:
-        """The labels on the CT's own grid, the nearest voxel of each."""
-        grid = self.pyramid.grid
-        return Volume(grid.to_source(self.labels, nearest=True), grid.source_affine, "labels")
 
 
 class Predictor:

@@ -60,18 +60,13 @@ class HeadSession:
             return None
         return intensity_maps(self.volume, self._pyramid.grid)
 
-    def update(self, strokes: Volume, progress: Progress | None = None) -> GridLabels:
-        """Learn from the strokes as they are now, those of before forgotten, and say quickly what that gives.
+    def train(self, strokes: Volume, progress: Progress | None = None) -> Head:
+        """Learn from the strokes as they are now, those of before forgotten.
 
         :param strokes: class values on the CT's own grid; 0 is unlabelled.
         :raises HeadError: if strokes are missing or of one class only; the head of before stays.
         :raises Cancelled: when ``progress`` says so.
         """
-        self.train(strokes, progress)
-        return self.predict(progress)
-
-    def train(self, strokes: Volume, progress: Progress | None = None) -> Head:
-        """The first half of :meth:`update`: the head alone, for those who want the displayed slices first."""
         progress = progress or Progress()
         progress.check()
         name = strokes.name if self.volume is None else self.volume.name

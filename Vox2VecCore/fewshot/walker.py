@@ -67,9 +67,6 @@ def random_walk(
     seeds: NDArray[np.int64],
     inside: NDArray[np.bool_],
     progress: Progress | None = None,
-    *,
-    prior_weight: float = PRIOR,
-    contrast: float = CONTRAST,
 ) -> NDArray[np.float32]:
     """Probabilities after the walk.
 
@@ -87,10 +84,10 @@ def random_walk(
     count = int(number.max()) + 1
     if count == 0:
         return prior.copy()
-    first, second, weight = _edges(number, features, contrast)
+    first, second, weight = _edges(number, features)
     painted = seeds[inside]
     free = painted < 0
-    degree = np.bincount(first, weight, count) + np.bincount(second, weight, count) + prior_weight
+    degree = np.bincount(first, weight, count) + np.bincount(second, weight, count) + PRIOR
     walk = sparse.coo_matrix((np.r_[weight, weight], (np.r_[first, second], np.r_[second, first])), (count, count))
     walk = walk.tocsr().astype(np.float32)
     own = prior[:, inside]
@@ -102,7 +99,7 @@ def random_walk(
 
     def walked(k: int) -> NDArray[np.float32]:
         result = (painted == k).astype(np.float32)
-        right = prior_weight * own[k, free] + links @ result
+        right = PRIOR * own[k, free] + links @ result
         result[free], _ = cg(system, right.astype(np.float32), own[k, free], rtol=TOLERANCE, maxiter=STEPS, M=inverse)
         return result
 
@@ -114,7 +111,7 @@ def random_walk(
 
 
 def _edges(
-    number: NDArray[np.int64], features: NDArray[np.float32], contrast: float
+    number: NDArray[np.int64], features: NDArray[np.float32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Pairs of neighbouring cells and how alike they are."""
     firsts, seconds, weights = [], [], []
@@ -129,4 +126,4 @@ def _edges(
         weights.append(np.square(difference).sum(axis=-1, dtype=np.float64))
     distance = np.concatenate(weights)
     mean = max(float(distance.mean()), 1e-12) if len(distance) else 1.0
-    return np.concatenate(firsts), np.concatenate(seconds), np.exp(-contrast * distance / mean) + 1e-4
+    return np.concatenate(firsts), np.concatenate(seconds), np.exp(-CONTRAST * distance / mean) + 1e-4

@@ -33,13 +33,11 @@ def export_model(
     name: str,
     scans: Sequence[PreparedScan],
     *,
-    card: str | None = None,
     progress: Progress | None = None,
 ) -> Model:
     """Write the model of a run, finished or not, from the averaged weights of its newest good checkpoint.
 
     :param scans: that the run was trained on; a few of them are embedded to learn the scale of the levels.
-    :param card: text of the model card; a plain one from the run's own record when left out.
     :raises PretrainingError: if the run has no usable checkpoint.
     :raises ModelError: if the directory exists or cannot be written.
     """
@@ -67,7 +65,7 @@ def export_model(
     measured = scans[:: -(-len(scans) // MOST_MEASURED)]
     pyramids = _embedded(network.eval(), described, measured, progress or Progress())
     described = replace(described, level_statistics=level_scales(pyramids))
-    return save_model(network, described, directory, card or plain_card(described))
+    return save_model(network, described, directory, plain_card(described))
 
 
 def _embedded(

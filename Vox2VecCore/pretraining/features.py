@@ -20,6 +20,7 @@ from Vox2VecCore.pyramid_files import new_levels
 from Vox2VecCore.tiles import plan_tiles
 
 BLOCK = 50_000
+SIGMAS_MM = (3.0, 6.0, 12.0, 24.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +105,14 @@ def pyramid_by(network: EmbeddingNetwork, config: ModelConfig, scan: GriddedScan
     return FeaturePyramid(scan.grid, levels, np.packbits(scan.body), config.level_statistics, config.name, "")
 
 
-def hand_made(scan: GriddedScan, sigmas_mm: Sequence[float] = (3.0, 6.0, 12.0, 24.0)) -> VoxelFeatures:
+def hand_made(scan: GriddedScan) -> VoxelFeatures:
     """Gaussian, gradient magnitude and Laplacian at several scales, as in ilastik (Berg et al. 2019).
 
     Every feature is standardised over the body, and the vector scaled to length one.
     """
     hu = np.clip(scan.hu, -1000, 700)
     features = []
-    for sigma_mm in sigmas_mm:
+    for sigma_mm in SIGMAS_MM:
         sigma = sigma_mm / scan.grid.spacing_mm
         features += [
             ndimage.gaussian_filter(hu, sigma),

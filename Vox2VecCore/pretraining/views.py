@@ -11,10 +11,12 @@ from torch import Tensor
 
 from Vox2VecCore.volume import AIR_HU
 
+INVERSE_STEPS = 16
+
 
 @dataclass(frozen=True)
 class SpatialAugmentation:
-    """Random deformation of a view. All zero (and ``scale_range`` 1) as published.
+    """Random deformation of a view; none of it as published.
 
     :param rotation_degrees: largest rotation about each axis.
     :param scale: largest relative magnification or its inverse, one factor for all axes.
@@ -52,13 +54,13 @@ class ViewTransform:
         scan = self.centre + (view - self._middle) @ self.matrix.T
         return scan if self.displacement is None else scan + self._displaced(view)
 
-    def to_view(self, scan: Tensor, iterations: int = 16) -> Tensor:
+    def to_view(self, scan: Tensor) -> Tensor:
         """View coordinates (n, 3) of scan coordinates (n, 3), by fixed-point iteration on the displacement."""
         inverse = torch.linalg.inv(self.matrix)
         view = self._middle + (scan - self.centre) @ inverse.T
         if self.displacement is not None:
             straight = view
-            for _ in range(iterations):
+            for _ in range(INVERSE_STEPS):
                 view = straight - self._displaced(view) @ inverse.T
         return view
 
