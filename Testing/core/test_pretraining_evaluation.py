@@ -5,7 +5,16 @@ import pytest
 
 from Vox2VecCore.grid import ModelGrid
 from Vox2VecCore.pretraining.errors import PretrainingError
-from Vox2VecCore.pretraining.evaluation import disturbed_copy, markdown_table, score, shared_organs
+from Vox2VecCore.pretraining.evaluation import (
+    disturbed_copy,
+    hit_rates,
+    labels_of,
+    matched_places,
+    mean,
+    same_patient_errors,
+    score,
+    shared_organs,
+)
 from Vox2VecCore.pretraining.features import VoxelFeatures
 from Vox2VecCore.volume import Volume
 
@@ -37,20 +46,20 @@ def test_perfect_and_useless_features() -> None:
     shifted = AFFINE.copy()
     shifted[:3, 3] = [1, -1, 1]
     here = features(places(SHAPE, AFFINE))
-    perfect = score(here, features(places(SHAPE, shifted), shifted), here, labels(), labels())
+    moved = features(places(SHAPE, shifted), shifted)
+    perfect = score(here, moved, here, labels(), labels())
     assert perfect.same_median_mm < 3 and perfect.same_within_10mm == 1
     assert perfect.hit_rate > 0.95 and perfect.dice_source > 0.6 and perfect.dice_target == perfect.dice_source
     rng = np.random.default_rng(0)
     noise = [features(rng.normal(size=(*SHAPE, 8))) for _ in range(3)]
     useless = score(*noise, labels(), labels())
     assert useless.same_median_mm > 15 and useless.hit_rate < 0.3 and useless.dice_target < 0.2
-    assert np.isnan(useless.matched_hit_rate)
-    matched = score(here, features(places(SHAPE, shifted), shifted), here, labels(), labels(), matched=True)
-    assert matched.matched_median_mm < 4 and matched.matched_within_10mm > 0.95 and matched.matched_hit_rate > 0.9
-    assert (matched.hit_rate, matched.dice_target) == (perfect.hit_rate, perfect.dice_target)
-    useless = score(*noise, labels(), labels(), matched=True)
-    assert useless.matched_median_mm > 15 and useless.matched_hit_rate < 0.3
-    assert len(markdown_table({"perfect": perfect, "useless": useless}).splitlines()) == 4
+    own = labels_of(here, labels())
+    for these, there, errors_mm, rates in ((here, moved, (0, 4), (0.8, 1)), (*noise[:2], (15, 99), (0, 0.3))):
+        errors = same_patient_errors(these, there, np.random.default_rng(0), matched_places)
+        hits = hit_rates(these, own, there, labels_of(there, labels()), [1, 2, 3], rng, matched_places)
+        assert errors_mm[0] <= np.median(errors) <= errors_mm[1]
+        assert rates[0] <= mean(hits) <= rates[1]
 
 
 def test_copy_is_the_same_anatomy_elsewhere_on_the_grid() -> None:

@@ -1,12 +1,10 @@
 """How good an embedding is without any training: matching, and segmentation from few voxels.
 
-Three questions on labelled scans, each answered for the model and, in the same run on the same voxels, for
-hand-made features, for the same network with random weights, and for chance.
+Three questions on labelled scans, asked of a network while it is trained (``probe.py``), and of a model and its
+references by ``vox2vec evaluate`` (:mod:`Vox2VecCore.evaluation.matching`).
 """
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from Vox2VecCore.pretraining.errors import PretrainingError
 from Vox2VecCore.pretraining.features import VoxelFeatures, embedded, hand_made
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.resampling import resample_linear
-from Vox2VecCore.volume import Volume
+from Vox2VecCore.volume import AIR_HU, Volume
 
 NEAR_MM = 10.0
 SHIFT_MM = (7.3, -5.1, 11.7)
@@ -61,9 +59,6 @@ class Scores:
     :param hit_rate: across patients: share of points whose match lies in the same organ, mean over organs.
     :param dice_source: few-shot segmentation: mean Dice on the scan the voxels are from.
     :param dice_target: and on the other patient.
-    :param matched_median_mm: as ``same_median_mm``, by ``match_points``; NaN where not measured.
-    :param matched_within_10mm: share of them within 10 mm.
-    :param matched_hit_rate: as ``hit_rate``, by ``match_points``.
     """
 
     same_median_mm: float
@@ -71,40 +66,6 @@ class Scores:
     hit_rate: float
     dice_source: float
     dice_target: float
-    matched_median_mm: float = np.nan
-    matched_within_10mm: float = np.nan
-    matched_hit_rate: float = np.nan
-
-
-def evaluate_matching(
-    model: Model,
-    source: Volume,
-    source_labels: Volume,
-    target: Volume,
-    target_labels: Volume,
-    *,
-    seed: int = 0,
-    engine: str = "auto",
-    progress: Progress | None = None,
-) -> dict[str, Scores]:
-    """Scores of a model and its three references between two labelled patients.
-
-    :param source: CT of the first patient; ``source_labels`` lie on any grid that covers it.
-    :param target: CT of another patient.
-    :param engine: as in :func:`~Vox2VecCore.embedding.embed`.
-    :return: ``"model"``, ``"random weights"``, ``"hand-made"`` and ``"chance"``.
-    :raises PretrainingError: if the two share no labelled organ.
-    :raises Cancelled: when ``progress`` says so.
-    """
-    progress = progress or Progress()
-    copy = disturbed_copy(source, seed)
-    scores = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name, extract in feature_kinds(model, Path(folder), engine=engine).items():
-            here, there, other = extract(source, progress), extract(copy, progress), extract(target, progress)
-            scores[name] = score(here, there, other, source_labels, target_labels, seed, matched=True)
-    scores["chance"] = _chance(here, other, source_labels, target_labels, seed)
-    return scores
 
 
 def feature_kinds(model: Model, folder: Path, device: str = "auto", engine: str = "auto") -> dict[str, Extract]:
@@ -134,39 +95,23 @@ def score(
     other: VoxelFeatures,
     source_labels: Volume,
     target_labels: Volume,
-    seed: int = 0,
-    matched: bool = False,
 ) -> Scores:
-    """Scores of features of the source, of its disturbed copy, and of another patient.
-
-    :param matched: measure what ``match_points`` finds, too.
-    """
-    rng = np.random.default_rng(seed)
+    """Scores of features of the source, of its disturbed copy, and of another patient."""
+    rng = np.random.default_rng(0)
     error = same_patient_errors(here, copy, rng)
     own, others = labels_of(here, source_labels), labels_of(other, target_labels)
     organs = shared_organs(own, others)
     dice = few_shot_dice(here, own, [(here, own), (other, others)], organs, rng)
-    same_points = deepcopy(rng)
     hits = hit_rates(here, own, other, others, organs, rng)
-    scores = Scores(float(np.median(error)), float((error < NEAR_MM).mean()), mean(hits), mean(dice[0]), mean(dice[1]))
-    if not matched:
-        return scores
-    error = same_patient_errors(here, copy, np.random.default_rng(seed), matched_places)
-    hits = hit_rates(here, own, other, others, organs, same_points, matched_places)
-    return replace(
-        scores,
-        matched_median_mm=float(np.median(error)),
-        matched_within_10mm=float((error < NEAR_MM).mean()),
-        matched_hit_rate=mean(hits),
-    )
+    return Scores(float(np.median(error)), float((error < NEAR_MM).mean()), mean(hits), mean(dice[0]), mean(dice[1]))
 
 
-def score_alone(here: VoxelFeatures, copy: VoxelFeatures, labels: Volume, seed: int = 0) -> Scores:
+def score_alone(here: VoxelFeatures, copy: VoxelFeatures, labels: Volume) -> Scores:
     """Scores of features of one scan and of its disturbed copy; NaN for what needs another patient.
 
     :raises PretrainingError: if the labels mark no organ of at least 20 voxels.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     error = same_patient_errors(here, copy, rng)
     own = labels_of(here, labels)
     dice = few_shot_dice(here, own, [(here, own)], shared_organs(own, own), rng)
@@ -188,9 +133,9 @@ def disturbed_copy(volume: Volume, seed: int = 0) -> Volume:
     left = np.array(volume.shape) - 1 - np.abs(shift)
     shape = tuple(np.maximum(1, left / COPY_SPACING).astype(int))
     hu = np.empty(shape, np.float32)
-    resample_linear(np.asarray(volume.array), volume.ras_to_ijk @ affine, hu, fill=-1024.0)
+    resample_linear(np.asarray(volume.array), volume.ras_to_ijk @ affine, hu, fill=AIR_HU)
     hu += rng.normal(0, COPY_NOISE_HU, shape).astype(np.float32)
-    return Volume(np.maximum(hu, -1024), affine, f"copy of {volume.name}")
+    return Volume(np.maximum(hu, AIR_HU), affine, f"copy of {volume.name}")
 
 
 def labels_of(features: VoxelFeatures, labels: Volume) -> NDArray[np.int64]:
@@ -208,21 +153,6 @@ def shared_organs(first: NDArray[np.int64], second: NDArray[np.int64]) -> list[i
     if not enough:
         raise PretrainingError("The two label maps share no organ; give scans that show the same structures.")
     return sorted(int(label) for label in enough)
-
-
-def markdown_table(scores: dict[str, Scores]) -> str:
-    """The scores as a table for a model card."""
-    lines = [
-        "| features | same patient: median error (mm) | within 10 mm | organ hit rate | few-shot Dice A | Dice B |"
-        " matched: median error (mm) | within 10 mm | organ hit rate |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {name} | {s.same_median_mm:.1f} | {s.same_within_10mm:.2f} | {s.hit_rate:.2f} | {s.dice_source:.2f} "
-        f"| {s.dice_target:.2f} | {s.matched_median_mm:.1f} | {s.matched_within_10mm:.2f} | {s.matched_hit_rate:.2f} |"
-        for name, s in scores.items()
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _labels_at(grid: ModelGrid, voxels: NDArray[np.int64], labels: Volume) -> NDArray[np.int64]:
@@ -376,17 +306,6 @@ def chance_overlaps(
     hits = {organ: float((others == organ).mean()) for organ in organs}
     guesses = ((rng.permutation(own), own), (rng.choice(own, len(others)), others))
     return hits, [{c: _dice(guess == c, labels == c) for c in organs} for guess, labels in guesses]
-
-
-def _chance(
-    here: VoxelFeatures, other: VoxelFeatures, source_labels: Volume, target_labels: Volume, seed: int
-) -> Scores:
-    rng = np.random.default_rng(seed)
-    error = chance_errors(here, rng)
-    own, others = labels_of(here, source_labels), labels_of(other, target_labels)
-    hits, dice = chance_overlaps(own, others, shared_organs(own, others), rng)
-    median, near = float(np.median(error)), float((error < NEAR_MM).mean())
-    return Scores(median, near, mean(hits), mean(dice[0]), mean(dice[1]), median, near, mean(hits))
 
 
 def _some(mask: NDArray[np.bool_], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
