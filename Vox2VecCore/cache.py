@@ -115,7 +115,7 @@ class PyramidCache:
             try:
                 description = read_description(folder)
                 used = (folder / DESCRIPTION).stat().st_mtime
-                size = _folder_bytes(folder)
+                size = folder_bytes(folder)
             except (CacheError, OSError):
                 continue
             found.append(CacheEntry(folder.name, folder, description["scan"], description["model"], size, used))
@@ -129,7 +129,7 @@ class PyramidCache:
         freed = 0
         for folder in [path for path in self.folder.glob("*/") if path.is_dir()]:
             try:
-                size = _folder_bytes(folder)
+                size = folder_bytes(folder)
                 shutil.rmtree(folder)
                 freed += size
             except FileNotFoundError:  # another process was faster
@@ -156,5 +156,6 @@ class PyramidCache:
                 total -= entry.bytes
 
 
-def _folder_bytes(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
+    """Size of the files in a folder."""
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())

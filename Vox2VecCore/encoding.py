@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +26,7 @@ class StoredLevels(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
-        self.as_int8 = [storage_dtype(c).__name__ == "int8" for c in channels]
+        self.as_int8 = [storage_dtype(c) is np.int8 for c in channels]
         self.standardised = statistics is not None
         for i, level in enumerate(statistics or ()):
             self.register_buffer(f"mean_{i}", torch.tensor(level.mean).view(-1, 1, 1, 1))

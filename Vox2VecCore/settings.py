@@ -38,6 +38,14 @@ def read_settings(path: Path) -> dict[str, Any]:
     return values
 
 
+def configured(defaults: T, path: Path | None, overrides: Sequence[str]) -> T:
+    """A frozen dataclass, changed by a settings file if there is one, changed by ``key=value`` texts.
+
+    :raises SettingsError: as :func:`read_settings`, :func:`merged` and :func:`updated`.
+    """
+    return updated(defaults, merged({} if path is None else read_settings(path), overrides))
+
+
 def merged(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Values changed by ``key=value`` texts, nested keys with a dot, written as in TOML; all are applied at once.
 

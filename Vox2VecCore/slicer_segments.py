@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from Vox2VecCore.errors import VolumeError
@@ -41,9 +39,6 @@ def write_segments(labels: Volume, segments: Sequence[FileSegment], path: Path) 
     :param labels: values of the segments, 0 elsewhere.
     :raises VolumeError: as :func:`~Vox2VecCore.volume_io.write_volume`.
     """
-    array = labels.array
-    if array.dtype.kind in "iu" and array.min() >= 0 and array.max() < 256:
-        array = array.astype(np.uint8)
     boxes = ndimage.find_objects(labels.array)
     fields = {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
@@ -66,7 +61,7 @@ def write_segments(labels: Volume, segments: Sequence[FileSegment], path: Path) 
             "Tags": f"Segmentation.Status:inprogress|{codes}",
         }
         fields |= {f"Segment{n}_{key}": value for key, value in described.items()}
-    write_volume(labels.with_array(_contiguous(array)), path, fields=fields)
+    write_volume(labels, path, fields=fields)
 
 
 def read_segments(path: Path) -> list[FileSegment]:
@@ -109,7 +104,3 @@ def _segment(fields: Mapping[str, str], prefix: str) -> FileSegment | None:
     tags = dict(tag.partition(":")[::2] for tag in fields.get(prefix + "Tags", "").split("|"))
     name = fields.get(prefix + "Name", "").strip() or f"Structure {value}"
     return FileSegment(value, name, colour, tags.get("TerminologyEntry", ""))
-
-
-def _contiguous(array: NDArray) -> NDArray:
-    return np.asfortranarray(array)

@@ -429,5 +429,5 @@ def test_bad_heads_scans_and_outputs_are_refused(run: Run) -> None:
     assert "one file, but there are 2 scans" in said("scan.nii.gz", "scans/a.nii.gz")
     assert "no such folder" in said("scan.nii.gz", out="absent/labels.nii.gz")
     assert "cannot be written to" in said("scan.nii.gz", out="strokes.nii.gz/out")
-    assert "is the scan itself" in said("scan.nii.gz", out="scan.nii.gz")
+    assert "is read by this command" in said("scan.nii.gz", out="scan.nii.gz")
     assert "holds the scan" in said("scans/a.nii.gz", out="scans")

@@ -101,7 +101,7 @@ def bad_models(folder: Path) -> None:
         ([*SIMILAR, "--point", "1", "2", "3", "--picture", "a.bmp"], r"must end in \.png"),
         ([*SIMILAR, "--point", "1", "2", "3", "--out", "no/a.nii.gz"], "no: no such folder"),
         ([*SIMILAR, "--point", "1", "2", "3", "--out", "dir.nii.gz"], "is a folder"),
-        ([*SIMILAR, "--point", "1", "2", "3", "--out", "scan.nii.gz"], "is the scan itself"),
+        ([*SIMILAR, "--point", "1", "2", "3", "--out", "scan.nii.gz"], "is read by this command"),
         (["match", "scan.nii.gz", "-m", "rough", "--point", "1", "2", "3"], "Missing argument 'TARGET'"),
         (["match", "scan.nii.gz", "none.mha", "-m", "rough", "--point", "1", "2", "3"], "none.mha"),
         (["match", "scan.nii.gz", "other.nii.gz", "-m", "rough"], "--point X Y Z"),

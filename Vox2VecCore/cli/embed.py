@@ -36,12 +36,14 @@ def embed(
     as_json: JsonOption = False,
 ) -> None:
     """Embed a CT: compute a vector for every voxel, once; later commands on this scan answer from the cache."""
+    from Vox2VecCore.cache import folder_bytes
+
     setup = prepare(model, device, engine, precision)
     done = embed_scan(read_scan(ct, frame, series), setup)
     pyramid = done.pyramid
     folder = pyramid.path
     assert folder is not None
-    stored = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    stored = folder_bytes(folder)
     shape = list(pyramid.grid.shape)
     spacing = [round(float(s), 6) for s in pyramid.grid.spacing_mm]
     result = {

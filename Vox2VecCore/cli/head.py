@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -284,21 +285,17 @@ def apply(
     return FAILED if missing else 0
 
 
+@dataclass(frozen=True, eq=False)
 class _Job:
     """What is the same for all scans."""
 
-    def __init__(
-        self,
-        head: "Head",
-        setup: Setup,
-        processing: "PostProcessing",
-        probabilities: bool,
-        cache: bool,
-        table: "VolumeTable | None",
-        strokes: "Volume | None",
-    ) -> None:
-        self._head, self._setup, self._processing = head, setup, processing
-        self._probabilities, self._cache, self._table, self._strokes = probabilities, cache, table, strokes
+    head: "Head"
+    setup: Setup
+    processing: "PostProcessing"
+    probabilities: bool
+    cache: bool
+    table: "VolumeTable | None"
+    strokes: "Volume | None"
 
     def segment(self, scan: "Scan", results: "Results", label: str) -> dict[str, Any]:
         """Segment a scan, write its files, and say what was found."""
@@ -307,22 +304,22 @@ class _Job:
         start = time.perf_counter()
         results.check(scan.path)
         volume = read_scan(scan.path)
-        strokes = None if self._strokes is None else _brought_to(volume, self._strokes)
-        pyramid = embed_scan(volume, self._setup, cache=self._cache, label=label).pyramid
+        strokes = None if self.strokes is None else _brought_to(volume, self.strokes)
+        pyramid = embed_scan(volume, self.setup, cache=self.cache, label=label).pyramid
         with progress(label) as bar:
             found = segment(
-                pyramid, self._head, volume=volume, strokes=strokes, processing=self._processing, progress=bar
+                pyramid, self.head, volume=volume, strokes=strokes, processing=self.processing, progress=bar
             )
-        results.write(found, scan.path, probabilities=self._probabilities)
+        results.write(found, scan.path, probabilities=self.probabilities)
         return self._noted(scan, results, found.volumes_ml(), round(time.perf_counter() - start, 3))
 
     def take_up(self, scan: "Scan", results: "Results") -> dict[str, Any] | None:
         """What was found before; ``None`` when the files are not complete after all."""
-        paths = [results.probability(each.value) for each in self._head.structures] if self._probabilities else []
+        paths = [results.probability(each.value) for each in self.head.structures] if self.probabilities else []
         if not all(path.is_file() for path in paths):
             return None
         try:
-            volumes = results.volumes_ml(self._head.structures)
+            volumes = results.volumes_ml(self.head.structures)
         except Vox2VecError:  # damaged: it is made again
             return None
         return self._noted(scan, results, volumes, None)
@@ -330,12 +327,12 @@ class _Job:
     def _noted(
         self, scan: "Scan", results: "Results", volumes: dict[int, float], seconds: float | None
     ) -> dict[str, Any]:
-        if self._table is not None:
-            self._table.add(scan.name, volumes)
+        if self.table is not None:
+            self.table.add(scan.name, volumes)
         return {
             "scan": str(scan.path),
             "labels": str(results.labels),
-            "ml": {each.name: round(volumes[each.value], 3) for each in self._head.structures},
+            "ml": {each.name: round(volumes[each.value], 3) for each in self.head.structures},
             "seconds": seconds,
         }
 

@@ -19,7 +19,7 @@ from Vox2VecCore.cli.options import (
     PointsOption,
     Space,
     SpaceOption,
-    check_output,
+    check_picture,
     from_ras,
     need_points,
     to_ras,
@@ -53,10 +53,7 @@ def match(
     """Find points of SOURCE in TARGET, a scan of the same or another patient, and say which ones to trust."""
     need_points(point)
     if picture is not None:
-        from Vox2VecCore.figures import PICTURES, need_matplotlib
-
-        need_matplotlib()
-        check_output(picture, PICTURES, source, target)
+        check_picture(picture, source, target)
     setup = prepare(model, device, engine)
     here = read_scan(source, source_frame, source_series)
     points = to_ras(point, space, here)

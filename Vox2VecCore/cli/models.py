@@ -153,8 +153,9 @@ def summary(model: "Model") -> dict[str, Any]:
 
 
 def _made(what: str, model: "Model") -> RenderableType:
-    files = sum(path.stat().st_size for path in model.directory.iterdir() if path.is_file())
-    return facts({what: f"{model.name}, {size(files)}", "Folder": model.directory})
+    from Vox2VecCore.cache import folder_bytes
+
+    return facts({what: f"{model.name}, {size(folder_bytes(model.directory))}", "Folder": model.directory})
 
 
 def _times(values: Any) -> str:

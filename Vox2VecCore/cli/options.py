@@ -94,6 +94,17 @@ def need_points(points: Sequence[Any]) -> None:
         raise PointError("At least one point is needed: --point X Y Z.")
 
 
+def check_picture(path: Path, *inputs: Path) -> None:
+    """:func:`check_output` for a picture.
+
+    :raises MissingExtraError: if matplotlib is not installed.
+    """
+    from Vox2VecCore.drawing import PICTURES, need_matplotlib
+
+    need_matplotlib()
+    check_output(path, PICTURES, *inputs)
+
+
 def check_output(path: Path, suffixes: Sequence[str], *inputs: Path) -> None:
     """Refuse a file that could not be written in the end, before the long work starts.
 
@@ -109,5 +120,5 @@ def check_output(path: Path, suffixes: Sequence[str], *inputs: Path) -> None:
         raise Vox2VecError(f"{path.parent}: no such folder; create it first.")
     if not os.access(path.parent, os.W_OK):
         raise Vox2VecError(f"{path.parent}: no permission to write here; choose another folder.")
-    if any(path.exists() and path.samefile(scan) for scan in inputs if scan.exists()):
-        raise Vox2VecError(f"{path}: is the scan itself; choose another name for the result.")
+    if any(path.exists() and path.samefile(given) for given in inputs if given.exists()):
+        raise Vox2VecError(f"{path}: is read by this command; choose another name for the result.")

@@ -21,6 +21,7 @@ from Vox2VecCore.cli.options import (
     SeriesOption,
     SpaceOption,
     check_output,
+    check_picture,
     need_points,
     to_ras,
 )
@@ -75,10 +76,7 @@ def similarity(
 
         check_output(out, WRITABLE, ct)
     if picture is not None:
-        from Vox2VecCore.figures import PICTURES, need_matplotlib
-
-        need_matplotlib()
-        check_output(picture, PICTURES, ct)
+        check_picture(picture, ct)
     setup = prepare(model, device, engine)
     volume = read_scan(ct, frame, series)
     wanted, unwanted = to_ras(point, space, volume), to_ras(negative, space, volume)

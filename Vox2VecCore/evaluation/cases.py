@@ -24,7 +24,7 @@ class Case:
 
     :param hu: (X, Y, Z) whole HU.
     :param body: (X, Y, Z).
-    :param packed: (X, Y, Z, bytes) one bit a class.
+    :param packed: (X, Y, Z, bytes) one bit a class, see :func:`pack`.
     """
 
     entry: ScanEntry
@@ -74,12 +74,12 @@ def read_case(
     check_ct(volume)
     stored = class_masks(entry, classes, volume)
     scan = grid_scan(volume, spacing_mm, progress)
-    packed = np.zeros((*scan.grid.shape, -(-len(classes) // 8)), np.uint8)
+    packed = no_masks(scan.grid.shape, len(classes))
     for n, mask in enumerate(stored):
         as_canonical = canonical(volume.with_array(mask))
         here = np.empty(scan.grid.shape, bool)
         resample_nearest(as_canonical.array, as_canonical.ras_to_ijk @ scan.grid.affine, here, fill=0)
-        packed[..., n // 8] |= here.astype(np.uint8) * np.uint8(1 << (7 - n % 8))
+        pack(packed, n, here)
     return Case(entry, scan.grid, np.round(scan.hu).astype(np.int16), scan.body, packed), volume, stored
 
 
@@ -125,8 +125,22 @@ def read_cases(
 def class_sizes(case: Case, classes: int, region: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
     """Voxels of every class, within a region or everywhere."""
     packed = case.packed if region is None else case.packed[region]
-    sizes = [int((packed[..., n // 8] >> (7 - n % 8) & 1).sum(dtype=np.int64)) for n in range(classes)]
-    return np.array(sizes, np.int64)
+    return np.array([np.count_nonzero(unpacked(packed, n)) for n in range(classes)], np.int64)
+
+
+def no_masks(shape: Sequence[int], classes: int) -> NDArray[np.uint8]:
+    """Empty masks of classes (..., bytes), to be filled by :func:`pack`."""
+    return np.zeros((*shape, -(-classes // 8)), np.uint8)
+
+
+def pack(packed: NDArray[np.uint8], number: int, mask: NDArray[np.bool_]) -> None:
+    """Add the mask of a class that has none yet; bits are in the order of ``numpy.packbits``."""
+    packed[..., number // 8] |= mask.astype(np.uint8) * np.uint8(1 << (7 - number % 8))
+
+
+def unpacked(packed: NDArray[np.uint8], number: int) -> NDArray[np.bool_]:
+    """The mask of one class."""
+    return (packed[..., number // 8] & np.uint8(1 << (7 - number % 8))).astype(bool)
 
 
 def make_folds(cases: Sequence[Case], settings: SegmentationSettings) -> list[Fold]:

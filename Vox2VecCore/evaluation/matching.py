@@ -43,7 +43,7 @@ from Vox2VecCore.pretraining.labels import read_structures, structure_names
 from Vox2VecCore.pretraining.manifest import ScanEntry
 from Vox2VecCore.pretraining.run_directory import environment
 from Vox2VecCore.progress import Progress
-from Vox2VecCore.settings import merged, read_settings, updated
+from Vox2VecCore.settings import configured
 from Vox2VecCore.volume_io import check_ct, read_volume
 
 CHANCE = "chance"
@@ -79,8 +79,7 @@ def run(request: EvaluationRequest, progress: Progress) -> Report:
     :raises VolumeError: if a scan cannot be read or used.
     """
     check_new(request.out)
-    values = read_settings(request.config) if request.config is not None else {}
-    settings = updated(MatchingSettings(), merged(values, request.overrides))
+    settings = configured(MatchingSettings(), request.config, request.overrides)
     with tempfile.TemporaryDirectory() as folder:
         scans = _Scans(feature_kinds(request.model, Path(folder), request.device, request.engine), progress)
         rows: list[Row] = []

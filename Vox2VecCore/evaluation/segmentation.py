@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from Vox2VecCore.engines import choose
-from Vox2VecCore.evaluation.cases import Case, class_sizes, make_folds, read_case, read_cases
+from Vox2VecCore.evaluation.cases import Case, class_sizes, make_folds, no_masks, pack, read_case, read_cases
 from Vox2VecCore.evaluation.errors import EvaluationError
-from Vox2VecCore.evaluation.report import JSON, Report, write_files
+from Vox2VecCore.evaluation.report import JSON, Report, check_new, write_files
 from Vox2VecCore.evaluation.request import EvaluationRequest
 from Vox2VecCore.evaluation.scoring import measure, need_monai
 from Vox2VecCore.evaluation.segmentation_figures import draw_figures
@@ -29,7 +29,6 @@ from Vox2VecCore.evaluation.training import (
     FINETUNE,
     LINEAR,
     NONLINEAR,
-    PROTOCOLS,
     SCRATCH,
     Job,
     predict,
@@ -38,7 +37,7 @@ from Vox2VecCore.evaluation.training import (
 )
 from Vox2VecCore.paths import replace_file
 from Vox2VecCore.progress import Progress
-from Vox2VecCore.settings import merged, read_settings, updated
+from Vox2VecCore.settings import configured
 
 RUNS, REQUEST = "runs", "request.json"
 
@@ -54,8 +53,7 @@ def run(request: EvaluationRequest, progress: Progress) -> Report:
     :raises Cancelled: when ``progress`` says so; ``resume`` goes on from there.
     """
     need_monai()
-    values = read_settings(request.config) if request.config is not None else {}
-    settings = updated(SegmentationSettings(), merged(values, request.overrides))
+    settings = configured(SegmentationSettings(), request.config, request.overrides)
     settings.check()
     _check_out(request.out, request.resume)
     model = request.model
@@ -141,10 +139,10 @@ def _measured(
         counted = case.grid.to_source(half.astype(np.uint8), nearest=True) > 0
     rows = []
     for protocol, probability in predict(learner, case, config, settings, device).items():
-        kept = np.zeros((*volume.shape, -(-len(classes) // 8)), np.uint8)
+        kept = no_masks(volume.shape, len(classes))
         for c, one in enumerate(classes):
             mask = (case.grid.to_source(np.ascontiguousarray(probability[c])) >= settings.threshold) & counted
-            kept[..., c // 8] |= mask.astype(np.uint8) * np.uint8(1 << (7 - c % 8))
+            pack(kept, c, mask)
             here = truth[c] & counted
             found = measure(mask, here, volume.spacing_mm, settings.tolerance_mm)
             rows.append(
@@ -206,7 +204,7 @@ def _check_out(out: Path, resume: bool) -> None:
     if not out.exists():
         return
     if (out / JSON).is_file() or not (out / REQUEST).is_file():
-        raise EvaluationError(f"{out} exists already; choose another folder for the report, or remove it.")
+        check_new(out)
     if not resume:
         raise EvaluationError(f"{out} holds an interrupted evaluation; add --resume to go on with it, or remove it.")
 
@@ -246,6 +244,3 @@ def _write(
         (out / REQUEST).unlink()
     except OSError as error:
         raise EvaluationError(f"{out}: cannot be written ({error.strerror}); free space and resume.") from error
-
-
-__all__ = ["PROTOCOLS", "run"]

@@ -23,7 +23,7 @@ from Vox2VecCore.drawing import (
     row_label,
     save,
 )
-from Vox2VecCore.evaluation.cases import Case
+from Vox2VecCore.evaluation.cases import Case, unpacked
 from Vox2VecCore.evaluation.scoring import DICE
 from Vox2VecCore.evaluation.segmentation_report import extremes, mean_and_spread
 from Vox2VecCore.evaluation.tasks import TaskClass, class_masks
@@ -103,7 +103,7 @@ def curves_figure(rows: Sequence[Row]) -> "Figure":
 
 def case_figure(volume: Volume, truth: Sequence[NDArray[np.bool_]], packed: NDArray[np.uint8], title: str) -> "Figure":
     """A scan in three planes with the outlines of reference (above) and prediction (below)."""
-    predicted = [(packed[..., n // 8] >> (7 - n % 8) & 1).astype(bool) for n in range(len(truth))]
+    predicted = [unpacked(packed, n) for n in range(len(truth))]
     known = np.argwhere(np.any(truth, axis=0))
     centre = volume.to_ras(known.mean(axis=0) if len(known) else np.array(volume.shape) / 2)[0]
     planes = [plane(volume, centre, orientation) for orientation in ORIENTATIONS]

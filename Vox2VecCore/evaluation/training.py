@@ -22,12 +22,12 @@ from Vox2VecCore.network import EmbeddingNetwork
 from Vox2VecCore.paths import replace_file
 from Vox2VecCore.progress import Progress
 from Vox2VecCore.sliding_window import sliding_window
+from Vox2VecCore.volume import AIR_HU
 
 LINEAR, NONLINEAR, FINETUNE, SCRATCH = "linear", "nonlinear", "finetune", "scratch"
 PROTOCOLS = (LINEAR, NONLINEAR, FINETUNE, SCRATCH)
 SAMPLED_VOXELS = 20_000
 """Voxels of every class of a scan, drawn once, that patches are centred on; all, if there are fewer."""
-AIR = -1024
 
 
 class Learner(nn.Module):
@@ -191,7 +191,9 @@ def predict(
     image = torch.from_numpy(_scaled(case.hu, config))[None, None]
     size = image.shape[2:]
     short = [max(0, p - n) for p, n in zip(settings.patch, size, strict=True)]
-    image = torch.nn.functional.pad(image, (0, short[2], 0, short[1], 0, short[0]), value=float(_air(config)))
+    image = torch.nn.functional.pad(
+        image, (0, short[2], 0, short[1], 0, short[0]), value=float(_scaled(np.array(AIR_HU), config))
+    )
     names = list(learner.heads)
 
     def one(patch: Tensor) -> Tensor:
@@ -280,7 +282,7 @@ class _Sampler:
             start = np.clip(centre - size // 2, 0, limit)
             box = tuple(slice(int(a), int(a + s)) for a, s in zip(start, size, strict=True))
             short = [(0, int(s - n)) for s, n in zip(size, case.hu[box].shape, strict=True)]
-            images.append(np.pad(case.hu[box], short, constant_values=AIR))
+            images.append(np.pad(case.hu[box], short, constant_values=int(AIR_HU)))
             masks.append(np.pad(case.masks(box, self._classes), [(0, 0), *short]))
             regions.append(np.pad(self._regions[n][box], short))
         image = torch.from_numpy(_scaled(np.stack(images), self._config))[:, None]
@@ -295,13 +297,9 @@ def _some(voxels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int
     return voxels if len(voxels) <= SAMPLED_VOXELS else rng.choice(voxels, SAMPLED_VOXELS, replace=False)
 
 
-def _scaled(hu: NDArray[np.int16], config: ModelConfig) -> NDArray[np.float32]:
+def _scaled(hu: NDArray, config: ModelConfig) -> NDArray[np.float32]:
     low, high = config.window_hu
     return np.clip((hu.astype(np.float32) - low) / (high - low), 0, 1)
-
-
-def _air(config: ModelConfig) -> float:
-    return float(_scaled(np.array([AIR], np.int16), config)[0])
 
 
 def _read(checkpoint: Path) -> dict[str, Any] | None:

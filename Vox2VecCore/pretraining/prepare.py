@@ -205,7 +205,7 @@ def _fingerprint(entry: ScanEntry, spacing_mm: Spacing) -> str:
     """Changes when the image, the grid or the way of preparing changes."""
     image = Path(entry.image)
     try:
-        files = sorted(image.iterdir()) if image.is_dir() else [image]
+        files = sorted(image.rglob("*")) if image.is_dir() else [image]  # as DICOM is read, folders below too
         states = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     except OSError as error:
         raise PretrainingError(f"{entry.image}: cannot be read ({error.strerror}).") from error
