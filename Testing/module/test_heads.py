@@ -1,5 +1,7 @@
 """Heads: saved, loaded, applied to other scans; a folder in a process of its own."""
 
+import os
+import sys
 import threading
 from pathlib import Path
 
@@ -108,6 +110,16 @@ def test_lines_arrive_and_the_end_is_told(panel, command) -> None:
     panel.widget.heads.batch.start(command, ["1", "0"])
     panel.until(lambda: not panel.widget.heads.batch.running)
     assert panel.ui.batchLabel.text == "Done.", "failures of the run before are gone"
+
+
+def test_inside_slicer_its_own_python_is_started(panel, command, tmp_path: Path, monkeypatch) -> None:
+    python = tmp_path / "PythonSlicer"
+    python.write_text(f'#!/bin/sh\necho PythonSlicer\nexec "{sys.executable}" "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    panel.widget.heads.batch.start(command, ["1", "0"])
+    panel.until(lambda: not panel.widget.heads.batch.running)
+    assert panel.ui.batchLog.plainText.splitlines()[:2] == ["PythonSlicer", "arguments 1 0"]
 
 
 def test_a_failure_is_told(panel, command) -> None:

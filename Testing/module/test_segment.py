@@ -72,6 +72,17 @@ def test_what_is_missing_is_said_and_translated(panel, embedded) -> None:
     assert not panel.ui.applyButton.enabled
 
 
+def test_the_editor_leaves_the_views_of_a_second_scan_alone(panel, embedded, red_slice, add_ct) -> None:
+    other = add_ct("follow-up", seed=5)
+    panel.session.state.target = other
+    composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    composite.SetBackgroundVolumeID(other.GetID())
+    panel.ui.segmentSection.collapsed = False
+    panel.breathe()
+    assert panel.ui.segmentEditorWidget.sourceVolumeNode() is embedded
+    assert composite.GetBackgroundVolumeID() == other.GetID()
+
+
 def test_strokes_become_a_result_and_can_be_undone(panel, painted) -> None:
     panel.press(panel.ui.updatePreviewButton)
     panel.finish()

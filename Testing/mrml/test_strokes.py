@@ -109,6 +109,35 @@ def test_names_colours_and_terminology_reach_the_result(painted):
     assert len(segmentVoxels(node, only, painted.state.volume)) > 0
 
 
+def test_structures_may_be_called_alike(painted):
+    second = painted.addStructure(painted.strokesNode().GetSegmentation().GetSegment(painted.ids_[1]).GetName())
+    paint(painted, second, [(12, 17, k) for k in range(8, 18)])
+    painted.wait()
+    assert len(segmentIDs(painted.fewShot.previewNode)) == 2
+    for _again in range(2):
+        node = painted.apply(wait=True)
+        first, other = (segmentVoxels(node, each, painted.state.volume).tolist() for each in segmentIDs(node))
+        assert [20, 17, 10] in first and [12, 17, 10] in other
+        painted.updatePreview(wait=True)
+
+
+def test_strokes_and_result_stay_with_their_scan(painted):
+    volume, strokes, result = painted.state.volume, painted.strokesNode(), painted.apply(wait=True)
+    other = painted.state.volume = volumeNode(name="Other")
+    assert painted.state.strokes is painted.state.result is None
+    mine = painted.strokesNode()
+    assert mine is not strokes and painted.strokesStatus()
+    painted.setBackgroundSegment(segmentIDs(mine)[1])
+    painted.state.volume = volume
+    assert (painted.state.strokes, painted.state.result) == (strokes, result)
+    assert painted.state.backgroundSegment == painted.ids_[0]
+    painted.state.volume = other
+    assert painted.state.strokes is mine and painted.state.backgroundSegment == segmentIDs(mine)[1]
+    slicer.mrmlScene.RemoveNode(other)
+    painted.state.volume = volumeNode(name="Other, cropped")
+    assert painted.state.strokes is mine, "a crop goes on with the strokes of a scan that is no more"
+
+
 def test_applying_again_takes_back_what_is_no_longer_found(painted):
     """Within the embedded part the result is what the preview says; outside of it nothing is touched."""
     painted.updatePreview(wait=True)

@@ -95,6 +95,18 @@ def test_a_region_of_interest_crops_to_its_voxels():
         source(node, roi)
 
 
+def test_a_new_region_of_interest_holds_the_whole_scan(session, scene):
+    node = session.state.volume = volumeNode(GEOMETRIES["oblique"])
+    put(node, "linear")
+    roi = session.state.roi = scene.AddNewNodeByClass("vtkMRMLMarkupsROINode")
+    assert session.checkVolume(node) == (None, None)
+    assert source(node, roi).array.shape == node.GetImageData().GetDimensions()
+    roi.SetSize(30, 30, 30)
+    session.state.roi = None
+    session.state.roi = roi
+    assert source(node, roi).array.shape < node.GetImageData().GetDimensions(), "one that was drawn stays"
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float64, np.float32, np.int16])
 def test_values_of_every_type_arrive(dtype):
     array = np.arange(24).reshape(2, 3, 4).astype(dtype)
@@ -112,6 +124,9 @@ def test_what_is_refused_and_what_is_warned_about(scene):
     assert "vector" in check(vector)[0]
     empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Nothing")
     assert "no voxels" in check(empty)[0]
+    ours = volumeNode(name="Map")
+    ours.SetAttribute(Volumes.OVERLAY, "similarity")
+    assert "draws over" in check(ours)[0]
     assert "every voxel" in check(volumeNode(array=np.full((4, 4, 4), 3, np.int16)))[0]
     magnetic = volumeNode(array=np.random.default_rng(0).integers(0, 900, (8, 8, 8)).astype(np.int16), name="MR")
     refusal, warning = check(magnetic)

@@ -8,7 +8,9 @@ import pytest
 
 from Testing.mrml.test_matching import inTarget, pair
 from Testing.mrml.test_session import paint
+from Testing.support.slicer_nodes import geometry, rigid, volumeNode
 from Testing.support.slicer_view import SliceView
+from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
 from Vox2VecSlicerLib.Points import NEGATIVE_COLOR, POSITIVE_COLOR, TARGET_COLOR
 from Vox2VecSlicerLib.Segments import segmentIDs
@@ -91,3 +93,17 @@ def test_strokes_and_lists_stay_in_their_scan(beside, scene):
     world = Geometry.ijkToLocal(beside.state.volume)[:3] @ (21.5, 18.5, 13.0, 1.0)
     colored = [np.ptp(view.color((view.jump(world), view.render())[1], world)) for view in (own, other)]
     assert colored[0] > 60 and colored[1] < 10
+
+
+def test_scans_that_lie_far_apart_are_in_view(pair):
+    views = [SliceView(names[0]) for names in (SOURCE_VIEWS, TARGET_VIEWS)]
+    pair.target_.GetParentTransformNode().SetMatrixTransformToParent(Geometry.toVtk(rigid((0, 0, 0), (0, 0, 900))))
+    pair.showSideBySide()
+    assert all(view.render().max() > 100 for view in views)
+    further = volumeNode(geometry(centre=(0, 700, -900)), name="Further")
+    pair.state.volume = further
+    backgrounds = [view.logic.GetSliceCompositeNode().GetBackgroundVolumeID() for view in views]
+    assert backgrounds == [further.GetID(), pair.target_.GetID()], "what is chosen is shown"
+    assert views[0].render().max() > 100
+    for view in views:
+        view.close()

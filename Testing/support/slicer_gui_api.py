@@ -96,8 +96,8 @@ CLASSES: dict[str, Api] = {
     ),
     "qMRMLSegmentEditorWidget": api(
         "qMRMLWidget",
-        "segmentationNodeSelectorVisible sourceVolumeNodeSelectorVisible switchToSegmentationsButtonVisible"
-        " unorderedEffectsVisible undoEnabled maximumNumberOfUndoStates",
+        "segmentationNodeSelectorVisible sourceVolumeNodeSelectorVisible autoShowSourceVolumeNode"
+        " switchToSegmentationsButtonVisible unorderedEffectsVisible undoEnabled maximumNumberOfUndoStates",
         "setMRMLSegmentEditorNode mrmlSegmentEditorNode setSegmentationNode segmentationNode setSourceVolumeNode"
         " sourceVolumeNode setCurrentSegmentID currentSegmentID setActiveEffect setActiveEffectByName"
         " setupViewObservations removeViewObservations installKeyboardShortcuts uninstallKeyboardShortcuts"

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,28 +110,27 @@ def _read(process: subprocess.Popen, lines: "queue.SimpleQueue[str | None]") -> 
 
 
 def _python() -> str:
-    """The interpreter. Inside Slicer ``sys.executable`` may be the application; PythonSlicer stands beside it."""
-    executable = Path(sys.executable)
-    beside = executable.with_name("PythonSlicer" + executable.suffix)
-    return str(beside if beside.exists() else executable)
+    """The interpreter. Slicer has PythonSlicer on its path; ``sys.executable`` may be the application itself."""
+    return shutil.which("PythonSlicer") or sys.executable
 
 
 def _groupOfItsOwn() -> dict:
     if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
     return {"start_new_session": True}
 
 
 def _interrupt(process: subprocess.Popen) -> None:
-    if sys.platform == "win32":
-        process.send_signal(signal.CTRL_BREAK_EVENT)
+    if sys.platform == "win32":  # knows no way to ask a process of another console
+        _kill(process)
     else:
         _toGroup(process, signal.SIGINT)
 
 
 def _kill(process: subprocess.Popen) -> None:
     if sys.platform == "win32":
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+        command = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+        subprocess.run(command, capture_output=True, check=False, creationflags=subprocess.CREATE_NO_WINDOW)
     else:
         _toGroup(process, signal.SIGKILL)
 

@@ -237,11 +237,8 @@ class FewShot:
             else:
                 self.updated.emit()
 
-        origins = self._strokes.origins()
-        contents = {
-            segmentFor(node, each, origins.get(each.label, "")): contentOf(preview, each.label)
-            for each in preview.structures
-        }
+        segments = segmentsFor(node, preview.structures, self._strokes.origins())
+        contents = {segments[each.label]: contentOf(preview, each.label) for each in preview.structures}
         self._result.write(preview.scan, contents, _("Applying"), done, self._onFailed)
         return node
 
@@ -325,21 +322,29 @@ class FewShot:
             self._onStrokes()
 
 
-def segmentFor(node: "vtkMRMLSegmentationNode", structure: Structure, origin: str = "") -> str:
-    """The segment of a structure in a segmentation, by its name; made when it is not there yet.
+def segmentsFor(
+    node: "vtkMRMLSegmentationNode", structures: Sequence[Structure], origins: dict[int, str]
+) -> dict[int, str]:
+    """By label: the segment of each structure in a segmentation, by its name; made when it is not there yet.
 
-    :param origin: names the strokes that the structure comes from. What was made from the same strokes before is taken
+    Structures may be called alike; each has a segment of its own.
+
+    :param origins: by label, what a structure comes from (its strokes). What was made from the same before is taken
         whatever its name is, and gets the name, colour and terminology that the structure has by now.
     """
     segmentation = node.GetSegmentation()
-    made = [each for each in segmentIDs(node) if origin and tag(segmentation.GetSegment(each), ORIGIN_TAG) == origin]
-    found = made[0] if made else str(segmentation.GetSegmentIdBySegmentName(structure.name) or "")
-    if not found:
-        found = addSegment(node, structure.name, structure.color, structure.terminology)
-    if origin:
-        segment = segmentation.GetSegment(found)
-        segment.SetTag(ORIGIN_TAG, origin)
-        describe(segment, structure.name, structure.color, structure.terminology)
+    made = {tag(segmentation.GetSegment(each), ORIGIN_TAG): each for each in reversed(segmentIDs(node))}
+    found = {each.label: made[origin] for each in structures if (origin := origins.get(each.label)) in made}
+    for structure in structures:
+        name, label = structure.name, structure.label
+        if label not in found:
+            free = (each for each in segmentIDs(node) if each not in found.values())
+            called = (each for each in free if segmentation.GetSegment(each).GetName() == name)
+            found[label] = next(called, "") or addSegment(node, name, structure.color, structure.terminology)
+        if label in origins:
+            segment = segmentation.GetSegment(found[label])
+            segment.SetTag(ORIGIN_TAG, origins[label])
+            describe(segment, name, structure.color, structure.terminology)
     return found
 
 
@@ -375,10 +380,8 @@ def fillSegments(
     node: "vtkMRMLSegmentationNode", structures: Sequence[Structure], image: "vtkOrientedImageData"
 ) -> None:
     """Make a segmentation show the structures of an image of labels, and no others."""
-    wanted = {segmentFor(node, each): each.label for each in structures}
+    found = segmentsFor(node, structures, {each.label: f"label {each.label}" for each in structures})
     for segmentID in segmentIDs(node):
-        if segmentID not in wanted:
+        if segmentID not in found.values():
             node.GetSegmentation().RemoveSegment(segmentID)
-    for structure, segmentID in zip(structures, wanted, strict=True):
-        node.GetSegmentation().GetSegment(segmentID).SetColor(*structure.color)
-    setSharedLabels(node, image, wanted)
+    setSharedLabels(node, image, {segmentID: label for label, segmentID in found.items()})

@@ -30,6 +30,26 @@ def shownIn(scene: "vtkMRMLScene", sliceNode: "vtkMRMLSliceNode | None") -> Any:
     return None
 
 
+def setBackground(nodes: "list[vtkMRMLSliceCompositeNode]", volume: "vtkMRMLVolumeNode") -> None:
+    """Put a volume into the background of slice views; all of it is in view where it was not shown before."""
+    changed = [node for node in nodes if node.GetBackgroundVolumeID() != volume.GetID()]
+    for node in changed:
+        node.SetBackgroundVolumeID(volume.GetID())
+    application = slicer.modules.volumes.logic().GetMRMLApplicationLogic()
+    logics = application.GetSliceLogics()
+    for logic in map(logics.GetItemAsObject, range(logics.GetNumberOfItems())):
+        if logic.GetSliceCompositeNode() in changed:
+            logic.FitSliceToBackground()
+
+
+def showVolume(scene: "vtkMRMLScene", volume: "vtkMRMLVolumeNode", spared: "vtkMRMLVolumeNode | None") -> None:
+    """Show a volume that no slice view shows, in all of them but those of another volume."""
+    if compositeNodes(scene, volume):
+        return
+    theirs = [] if spared is None else compositeNodes(scene, spared)
+    setBackground([node for node in compositeNodes(scene) if node not in theirs] or theirs, volume)
+
+
 class ForegroundLayers:
     """Shows overlays in front of volumes and remembers what was there before.
 

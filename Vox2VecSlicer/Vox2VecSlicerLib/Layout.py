@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import slicer
+from Vox2VecSlicerLib.Layers import compositeNodes, setBackground
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLLayoutNode, vtkMRMLScene, vtkMRMLVolumeNode
@@ -61,9 +61,8 @@ class SideBySide:
             self._before = node.GetViewArrangement()
             node.SetViewArrangement(SIDE_BY_SIDE)
         for views, shown in ((SOURCE_VIEWS, volumeNode), (TARGET_VIEWS, targetNode)):
-            for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode", self._scene):
-                if composite.GetLayoutName() in views and shown is not None:
-                    composite.SetBackgroundVolumeID(shown.GetID())
+            if shown is not None:
+                setBackground([node for node in compositeNodes(self._scene) if node.GetLayoutName() in views], shown)
 
     def hide(self) -> None:
         """Back to the layout that was there before."""

@@ -17,8 +17,6 @@ from Vox2VecSlicerLib.Scan import Scan
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkMRMLVolumeNode
 
-ROLE = "Vox2Vec.Overlay"
-
 
 def inImageOrder(values: NDArray) -> NDArray:
     """Values (X, Y, Z), or colours (X, Y, Z, 3), in the order in which images keep them. For the worker: reordering a
@@ -172,7 +170,7 @@ class Overlay:
     def _make(self) -> "vtkMRMLVolumeNode":
         className = "vtkMRMLVectorVolumeNode" if self._colors else "vtkMRMLScalarVolumeNode"
         node = self._scene.AddNewNodeByClass(className, self._name)
-        node.SetAttribute(ROLE, self._name)
+        node.SetAttribute(Volumes.OVERLAY, self._name)
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
         for each in (node, display):

@@ -17,10 +17,10 @@ import vtk
 
 from Vox2VecSlicerLib import Setup, Volumes
 from Vox2VecSlicerLib.Heads import HeadTool
-from Vox2VecSlicerLib.Layers import compositeNodes
+from Vox2VecSlicerLib.Layers import showVolume
 from Vox2VecSlicerLib.Observers import Observers
 from Vox2VecSlicerLib.SessionExplore import ExploreActions
-from Vox2VecSlicerLib.SessionSegment import SegmentActions
+from Vox2VecSlicerLib.SessionSegment import OF_A_SCAN, USE, SegmentActions
 from Vox2VecSlicerLib.Worker import Job
 
 if TYPE_CHECKING:
@@ -125,9 +125,8 @@ class Session(ExploreActions, SegmentActions):
         Setup.releaseDeviceMemory()
 
     def _onEmbedded(self, volumeNode: "vtkMRMLScalarVolumeNode") -> None:
-        if volumeNode is self.state.volume and not compositeNodes(self.scene, volumeNode):
-            for composite in compositeNodes(self.scene):
-                composite.SetBackgroundVolumeID(volumeNode.GetID())
+        if volumeNode is self.state.volume:
+            showVolume(self.scene, volumeNode, self.state.target)
         if volumeNode in (self.state.volume, self.state.target):
             self.hover.forget()
             self.similarity.update()
@@ -137,6 +136,14 @@ class Session(ExploreActions, SegmentActions):
         self.embedded.emit(volumeNode)
 
     def _onState(self, name: str) -> None:
+        if name == "volume" and self.state.volume is not None:
+            self._takeSegmentationsOfVolume()
+            if Volumes.refusal(self.state.volume) is None:
+                showVolume(self.scene, self.state.volume, self.state.target)
+        if name in OF_A_SCAN and getattr(self.state, name) is not None:
+            getattr(self.state, name).SetAttribute(USE, name)
+        if name in ("volume", "roi") and self.state.roi is not None:
+            Volumes.fitRegion(self.state.roi, self.state.volume)
         if name in ("volume", "target", "roi"):
             self._watchScans()
 

@@ -3,14 +3,36 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import slicer
+
 from Vox2VecSlicerLib.SessionSetup import SetupActions
+from Vox2VecSlicerLib.ViewsOfScans import scanOf
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode, vtkMRMLSegmentEditorNode
 
+USE = "Vox2Vec.Use"
+BACKGROUND = "Vox2Vec.Background"
+OF_A_SCAN = ("strokes", "result")
+"""Parameters whose segmentations lie in one scan; each is marked with what it is used for."""
+
 
 class SegmentActions(SetupActions):
     """Segment, and Heads."""
+
+    def _takeSegmentationsOfVolume(self) -> None:
+        """Another scan was chosen: strokes and result of the former one stay in the scene, those of its own come."""
+        state, former = self.state, self.state.strokes
+        nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", self.scene)
+        if former is not None:
+            former.SetAttribute(BACKGROUND, state.backgroundSegment)
+        for name in OF_A_SCAN:
+            node = getattr(state, name)
+            if node is None or scanOf(node) not in (None, state.volume):
+                own = [each for each in nodes if each.GetAttribute(USE) == name and scanOf(each) is state.volume]
+                setattr(state, name, own[-1] if own else None)
+        if state.strokes is not None and state.strokes.GetAttribute(BACKGROUND) is not None:
+            state.backgroundSegment = state.strokes.GetAttribute(BACKGROUND)
 
     def strokesNode(self) -> "vtkMRMLSegmentationNode":
         """The segmentation to paint strokes in, made on first use."""

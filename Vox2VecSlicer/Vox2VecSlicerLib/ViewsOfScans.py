@@ -27,6 +27,13 @@ def liesIn(node: "vtkMRMLDisplayableNode", volumeNode: "vtkMRMLVolumeNode") -> N
     node.SetNodeReferenceID(ROLE, volumeNode.GetID())
 
 
+def scanOf(node: "vtkMRMLDisplayableNode") -> "vtkMRMLVolumeNode | None":
+    """The scan that points or segments lie in, as far as it is known and still there."""
+    if node.GetNodeReference(ROLE) is None and node.IsA("vtkMRMLSegmentationNode"):
+        return node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+    return node.GetNodeReference(ROLE)
+
+
 def drawOnlyIn(node: "vtkMRMLDisplayableNode", viewIDs: list[str]) -> None:
     """Draw a node in these views, in every view if there is none in the list."""
     for index in range(node.GetNumberOfDisplayNodes()):

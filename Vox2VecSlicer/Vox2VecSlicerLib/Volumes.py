@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CORNERS = np.array(list(np.ndindex(2, 2, 2)), np.float64)
 AFFINE_DECIMALS = 5
+OVERLAY = "Vox2Vec.Overlay"
+"""Attribute of the volumes that are drawn over a scan."""
 NOT_CT = ("MR", "PT", "NM", "US", "XA", "MG")
 
 
@@ -28,6 +30,8 @@ def refusal(volumeNode: "vtkMRMLVolumeNode | None") -> str | None:
     if volumeNode is None:
         return _("Choose a CT volume.")
     name = volumeNode.GetName()
+    if volumeNode.GetAttribute(OVERLAY) is not None:
+        return _("{name} is what Vox2Vec draws over a CT; choose the CT itself.").format(name=name)
     if volumeNode.IsA("vtkMRMLLabelMapVolumeNode"):
         return _("{name} is a label map; choose the CT that it belongs to.").format(name=name)
     image = volumeNode.GetImageData()
@@ -150,6 +154,17 @@ def source(volumeNode: "vtkMRMLScalarVolumeNode | None", roiNode: "vtkMRMLMarkup
     fromLocal = Geometry.correction(volumeNode)
     affine = np.round(fromLocal @ own @ toNode, AFFINE_DECIMALS)
     return ScanSource(array, affine, part, fromLocal, fingerprint(volumeNode), volumeNode.GetName())
+
+
+def fitRegion(roiNode: "vtkMRMLMarkupsROINode", volumeNode: "vtkMRMLVolumeNode") -> None:
+    """Let a region of interest without extent, as a new one is, hold a whole volume: there it can be drawn smaller."""
+    if min(roiNode.GetSize()) > 0 or refusal(volumeNode) is not None:
+        return
+    bounds = [0.0] * 6
+    volumeNode.GetRASBounds(bounds)
+    low, high = np.array(bounds[::2]), np.array(bounds[1::2])
+    roiNode.SetCenterWorld(*(low + high) / 2)
+    roiNode.SetSizeWorld(*(high - low))
 
 
 def _part(

@@ -24,6 +24,7 @@ class SegmentPanel:
         editor.unorderedEffectsVisible = False
         editor.segmentationNodeSelectorVisible = False
         editor.sourceVolumeNodeSelectorVisible = False
+        editor.autoShowSourceVolumeNode = False  # it would take the views of a second scan
         editor.switchToSegmentationsButtonVisible = False
         binding.flag(ui.autoUpdateCheckBox, "autoUpdate")
         binding.node(ui.resultSelector, "result")

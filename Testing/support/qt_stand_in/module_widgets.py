@@ -103,6 +103,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     segmentationNodeSelectorVisible = remembered("segmentationNodeSelectorVisible", True)
     sourceVolumeNodeSelectorVisible = remembered("sourceVolumeNodeSelectorVisible", True)
+    autoShowSourceVolumeNode = remembered("autoShowSourceVolumeNode", True)
     switchToSegmentationsButtonVisible = remembered("switchToSegmentationsButtonVisible", True)
     unorderedEffectsVisible = remembered("unorderedEffectsVisible", True)
     undoEnabled = remembered("undoEnabled", True)
@@ -155,6 +156,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         if node is not None and self.segmentationNode() is None:
             raise RuntimeError("the segmentation has to be set before the source volume")
         self._editor.SetAndObserveSourceVolumeNode(node)
+        if node is not None and self.autoShowSourceVolumeNode:
+            for composite in slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"):
+                composite.SetBackgroundVolumeID(node.GetID())
+                composite.SetForegroundVolumeID(None)
 
     def sourceVolumeNode(self) -> Any:
         return self._editor.GetSourceVolumeNode() if self._editor is not None else None
