@@ -333,12 +333,15 @@ def test_one_click_lights_up_the_spine(demo_ct):
     """With the shipped model, on the demo CT: most vertebrae, where plain similarity finds those nearby."""
     labels = read_labels(demo_ct.with_name("demo_ct_labels.nii.gz"))
     pyramid = embed(read_volume(demo_ct), "vox2vec-small", cache=False)
-    places = [labels.to_ras(np.argwhere(labels.array == each)[::37]) for each in FROM_L3_TO_T1]
+    boxes = ndimage.find_objects(labels.array)
+    vertebrae = {n: labels.array[box] == n for n, box in enumerate(boxes, start=1) if n in FROM_L3_TO_T1}
+    corners = {n: [side.start for side in boxes[n - 1]] for n in FROM_L3_TO_T1}
+    places = [labels.to_ras(np.argwhere(vertebrae[n])[::37] + corners[n]) for n in FROM_L3_TO_T1]
     voxels = [pyramid.grid.nearest_voxels(inside) for inside in places]
     lit: dict[bool, list[int]] = {False: [], True: []}
     for clicked in T6_T8_T10_T12:
-        depth = ndimage.distance_transform_edt(labels.array == clicked, sampling=labels.spacing_mm)
-        point = labels.to_ras([np.unravel_index(depth.argmax(), depth.shape)])
+        depth = ndimage.distance_transform_edt(vertebrae[clicked], sampling=labels.spacing_mm)
+        point = labels.to_ras([np.add(np.unravel_index(depth.argmax(), depth.shape), corners[clicked])])
         for spreading, counts in lit.items():
             query = make_query(pyramid, point, spreading=spreading)
             heat = [at_voxels(pyramid, query, each, calibration(pyramid, query)) for each in voxels]
