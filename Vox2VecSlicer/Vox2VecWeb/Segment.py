@@ -310,8 +310,7 @@ class Segment:
             node.GetDisplayNode().SetVisibility3D(wanted)
             if not wanted:
                 segmentation.RemoveRepresentation(SURFACE)
-        self._viewports.threeD.fit_view_to_content()
-        self._viewports.threeD.schedule_render()
+        self._viewports.showThreeD(bool(shown))
 
     def _removeResult(self, segmentID: str) -> None:
         result = self._session.state.result

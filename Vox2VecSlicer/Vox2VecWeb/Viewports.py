@@ -216,6 +216,8 @@ class Viewports:
             ViewLayoutDefinition.threed_view(name=THREE_D, background_color=("#000000", "#000000"))
         )
         self.threeD.render_window().SetMultiSamples(0)
+        _drawOnce(self.threeD)
+        self._hasSurface = False
         self.crosshair = application.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
         self.setLayout("four")
 
@@ -223,20 +225,31 @@ class Viewports:
         for name, orientation in zip(names, ORIENTATIONS, strict=True):
             definition = ViewLayoutDefinition.slice_view(orientation, label=name, color=COLORS[orientation])
             view = self._manager.create_view(definition)
-            # One frame for each change: with two qualities every frame would be drawn a second time when it is still.
-            view._scheduled_render._scheduler.update_quality(JPEG_QUALITY, JPEG_QUALITY)
+            _drawOnce(view)
             self.slices[name] = SliceWindow(view, *self._callbacks)
 
     def setLayout(self, layout: str) -> None:
         """``four``, ``rows``, or the name of a single view: what is not shown is not drawn."""
         self._shown = {"four": [*SOURCE_VIEWS, THREE_D], "rows": [*SOURCE_VIEWS, *TARGET_VIEWS]}.get(layout, [layout])
-        self._manager.set_current_view_ids(self._shown)
+        self._manager.set_current_view_ids(self._shown)  # each of them is drawn once
+        self._blockThreeD()
 
     def tick(self) -> None:
         """Draw what has changed."""
         for name in self._shown:
             if name in self.slices and self.slices[name].view.get_background_volume_id():
                 self.slices[name].drawIfChanged()
+
+    def showThreeD(self, shown: bool) -> None:
+        """There is a surface to be seen in 3D, or no more: then the view is drawn once without it."""
+        self._hasSurface = shown
+        self.threeD.fit_view_to_content()
+        self.threeD.set_render_blocked(False)
+        self._blockThreeD()
+
+    def _blockThreeD(self) -> None:
+        """Where nothing is to be seen no click is drawn."""
+        self.threeD.set_render_blocked(not self._hasSurface or THREE_D not in self._shown)
 
     def setBackground(self, volumeNode: Any, target: bool = False) -> None:
         """Show a scan in its three views, fitted. Those of the follow-up are made when they are first needed."""
@@ -302,6 +315,11 @@ class Viewports:
     def status(self) -> dict[str, dict[str, Any]]:
         """Letters and places of all slice views, for the page."""
         return {name: window.status() for name, window in self.slices.items()}
+
+
+def _drawOnce(view: Any) -> None:
+    """One frame for each change: with two qualities every frame would be drawn a second time when it is still."""
+    view._scheduled_render._scheduler.update_quality(JPEG_QUALITY, JPEG_QUALITY)
 
 
 def _nothing(*_: Any) -> None:
