@@ -39,7 +39,9 @@ FLOOR = 1e-3
 """Places that are reached a thousand times less than the best count as not reached."""
 PENALTY = 1e-4
 LEAST_GAIN = 1e-3
-BLOCK = 1000
+BLOCK = 250
+"""Voxels from one step to the next, between which less than a tenth of a second passes: a click waits for it."""
+STAGE = "Comparing voxels"
 TINY = float(np.finfo(np.float64).tiny)
 
 
@@ -76,30 +78,36 @@ class _Sample:
         joined = torch.from_numpy(_sampled(pyramid, np.ones(len(pyramid.levels))))
         parts = joined.split(BLOCK)
         while len(self._nearest) < len(parts):
-            progress.check()
+            progress.step(STAGE, len(self._nearest), len(parts))
             missing = parts[len(self._nearest) :]
             if missing:  # a click may have been answered in there, and have found the rest
                 self._nearest.append((missing[0] @ joined.T).topk(NEIGHBOURS + 1, dim=1).indices[:, 1:].numpy())
 
-    def graph(self, pyramid: FeaturePyramid, weights: NDArray[np.float64]) -> _Graph:
+    def graph(self, pyramid: FeaturePyramid, weights: NDArray[np.float64], progress: Progress) -> _Graph:
+        """:raises Cancelled: when ``progress`` says so."""
         key = weights.tobytes()
         if self._last is None or self._last[0] != key:
-            self._last = key, self._made(_sampled(pyramid, weights))
+            self._last = key, self._made(_sampled(pyramid, weights), progress)
         return self._last[1]
 
-    def _made(self, vectors: NDArray[np.float32]) -> _Graph:
+    def _made(self, vectors: NDArray[np.float32], progress: Progress) -> _Graph:
         count = len(vectors)
         columns = np.concatenate(self._nearest).T
-        cosines = [np.einsum("ij,ij->i", vectors, vectors[column]) for column in columns]
+        cosines = []
+        for column in columns:
+            progress.check()
+            cosines.append(np.einsum("ij,ij->i", vectors, vectors[column]))
         rows = np.tile(np.arange(count), NEIGHBOURS)
         near = np.exp(SHARPNESS * (np.concatenate(cosines) - 1))
         edges = sparse.csr_matrix((near, (rows, columns.ravel())), shape=(count, count))
         edges = edges.maximum(edges.T)
         degree = np.sqrt(np.maximum(np.asarray(edges.sum(axis=1)).ravel(), TINY))
         walk = sparse.diags(1 / degree) @ edges @ sparse.diags(1 / degree)
-        exact = vectors.astype(np.float64)  # vectors that are all alike leave less than single precision can tell
-        sums = exact.sum(axis=0)[:, None]
-        gram = np.block([[exact.T @ exact, sums], [sums.T, np.float64(count)]])
+        gram = np.zeros((vectors.shape[1] + 1,) * 2)
+        for first in range(0, count, BLOCK):
+            progress.check()
+            part = np.c_[vectors[first : first + BLOCK], np.ones(min(BLOCK, count - first))]
+            gram += part.T @ part  # vectors that are all alike leave less than single precision can tell
         gram[np.diag_indices_from(gram)] += PENALTY * np.trace(gram) / len(gram)
         return _Graph(vectors, walk.tocsr(), degree, linalg.cho_factor(gram))
 
@@ -116,8 +124,9 @@ def prepare(pyramid: FeaturePyramid, weights: NDArray[np.float64], progress: Pro
         if np.count_nonzero(pyramid.body) < FEWEST_VOXELS:
             return
         _samples[pyramid] = _Sample()
-    _samples[pyramid].find_neighbours(pyramid, progress or Progress())
-    _samples[pyramid].graph(pyramid, weights)
+    progress = progress or Progress()
+    _samples[pyramid].find_neighbours(pyramid, progress)
+    _samples[pyramid].graph(pyramid, weights, progress)
 
 
 def spread(
@@ -135,7 +144,7 @@ def spread(
     :return: one (C_l,) a level, of any length.
     """
     prepare(pyramid, weights)
-    graph = _samples[pyramid].graph(pyramid, weights)
+    graph = _samples[pyramid].graph(pyramid, weights, Progress())
     goal = np.log(_reached(graph, _joined(positive, weights)) + FLOOR)
     if len(negative[0]):
         goal -= np.log(_reached(graph, _joined(negative, weights)) + FLOOR)

@@ -122,14 +122,18 @@ class Tab:
         pending = self.page.evaluate(AT_REST, [PATIENCE_MS, list(SETTINGS)])
         assert pending == [], f"still to be done: {pending}; the page shows {self._told()}"
 
-    def fresh(self, scan: Path) -> None:
-        """As the page was when it was opened: a scan that is embedded, nothing pinned, painted or set."""
+    def fresh(self, scan: Path, rest: bool = True) -> None:
+        """As the page was when it was opened: a scan that is embedded, nothing pinned, painted or set.
+
+        :param rest: what follows an embedding is done, too.
+        """
         before = self.get("scan")
         self.page.mouse.move(1, 1)
         self.page.evaluate(FRESH, [str(scan), self._settings])
         self.until(f"get('scan') && get('scan').id !== '{before and before['id']}' && get('embedded')")
         self.until("!get('points').length && !get('mapped') && !get('head') && !get('results').length")
-        self.rest()
+        if rest:
+            self.rest()
 
     def click(self, view: str, x: float, y: float, shift: bool = False) -> list[float]:
         """Pin a point and wait for its map; returns where the mouse was, in RAS mm."""

@@ -8,6 +8,35 @@ import numpy as np
 from Testing.browser.tab import Tab
 
 VERTEBRA, LUNG, MUSCLE = (0.5, 0.70), (0.3, 0.5), (0.4, 0.4)
+WATCH = """() => {
+    const drawn = (window.drawn = {}), said = (window.said = []);
+    for (const cell of document.querySelectorAll("[data-view]")) {
+        const view = cell.dataset.view;
+        const count = () => { drawn[view] = (drawn[view] || 0) + 1; };
+        new MutationObserver(count).observe(cell, { subtree: true, attributeFilter: ["src"] });
+    }
+    const listen = () => { said.push(document.querySelector("#legend")?.innerText || ""); };
+    const texts = { subtree: true, childList: true, characterData: true };
+    new MutationObserver(listen).observe(document.querySelector("footer"), texts);
+}"""
+"""Frames of every view, and all that the legend says."""
+
+
+def test_a_first_click_is_answered_before_spreading_is_prepared(tab: Tab, chest: Path) -> None:
+    at = tab.point("Red", *VERTEBRA)
+    for _ in range(9):  # each time the scan is opened anew, until the click is earlier than what it needs to spread
+        tab.fresh(chest, rest=False)
+        tab.page.evaluate(WATCH)
+        tab.page.mouse.click(*at)
+        tab.until("get('mapped') && !get('spreadsLater')")
+        if any("not spread yet" in said for said in tab.page.evaluate("window.said")):
+            break
+    tab.rest()
+    legends, drawn = tab.page.evaluate("[window.said, window.drawn]")
+    later = ["not spread yet" in each for each in legends]
+    assert any(later) and not later[-1], legends
+    assert drawn["Red"] > 1 and drawn["Green"] > 1
+    assert "ThreeD" not in drawn, "nothing is to be seen there"
 
 
 def test_a_click_shows_where_it_looks_alike(tab: Tab, tmp_path: Path) -> None:

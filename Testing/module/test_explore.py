@@ -1,8 +1,12 @@
 """Explore: points, sliders, colours, a segment of what lights up."""
 
+import threading
+
 import pytest
 import slicer
 from PySide6 import QtCore, QtTest
+
+from Vox2VecSlicerLib import Similarity
 
 LIVER = (-28.0, 6.0, 8.0)
 LUNG = (28.0, 0.0, 0.0)
@@ -19,6 +23,19 @@ def test_a_pinned_point_shows_its_likes(panel, embedded) -> None:
     assert panel.session.similarityAt(LIVER) > 99
     assert panel.ui.positiveLabel.text == "1 point"
     assert panel.ui.makeSegmentButton.enabled
+
+
+def test_a_point_is_answered_before_spreading_is_prepared(panel, embedded, monkeypatch) -> None:
+    go, prepare = threading.Event(), Similarity.prepare
+    monkeypatch.setattr(Similarity, "prepare", lambda *arguments: (go.wait(20), prepare(*arguments)))
+    panel.session.similarity._prepared.clear()
+    panel.session.points.addPositive(LIVER)
+    panel.until(lambda: panel.session.similarityAt(LIVER) is not None)
+    assert "Preparing to spread similarity" in panel.ui.progressLabel.text
+    plain = overlay_values(panel).copy()
+    go.set()
+    panel.finish()
+    assert (overlay_values(panel) != plain).any()
 
 
 def test_negative_points_push_away(panel, embedded) -> None:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from Vox2VecCore.errors import Vox2VecError
-from Vox2VecSlicerLib.Worker import UnexpectedError, Worker
+from Vox2VecSlicerLib.Worker import NOW, SOON, UnexpectedError, Worker
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_cancel_stops_at_the_next_step(worker):
     assert worker.progress is None
 
 
-def test_urgent_work_is_done_between_the_steps_of_a_long_job(worker):
+def test_urgent_work_is_done_between_the_steps_of_less_urgent_one(worker):
     order, started, go = [], threading.Event(), threading.Event()
 
     def long(progress):
@@ -86,12 +86,19 @@ def test_urgent_work_is_done_between_the_steps_of_a_long_job(worker):
         progress.check()
         order.append("long")
 
+    def soon(progress):
+        worker.submit("now", "Now", lambda _: order.append("now"), urgency=NOW)
+        worker.submit("also", "Also", lambda _: order.append("also soon"), urgency=SOON)
+        progress.check()
+        order.append("soon")
+
     worker.submit("long", "Long", long)
     started.wait(10)
-    worker.submit("quick", "Quick", lambda _: order.append("quick"), urgent=True)
+    worker.submit("later", "Later", lambda _: order.append("later"))
+    worker.submit("soon", "Soon", soon, urgency=SOON)
     go.set()
     finish(worker)
-    assert order == ["quick", "long"]
+    assert order == ["now", "soon", "also soon", "long", "later"]
 
 
 def test_progress_tells_title_stage_and_time_left(worker):

@@ -14,7 +14,7 @@ from Vox2VecSlicerLib.Segments import newSegmentation
 from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Texts import tr as _
-from Vox2VecSlicerLib.Worker import Worker
+from Vox2VecSlicerLib.Worker import NOW, Worker
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene
@@ -82,7 +82,7 @@ class HeadUse:
             self._fewShot.updated.emit()
             self.loaded.emit(path)
 
-        self._worker.submit(READING, _("Reading the head"), read, done, self._onFailed, urgent=True)
+        self._worker.submit(READING, _("Reading the head"), read, done, self._onFailed, urgency=NOW)
 
     def drop(self) -> None:
         """Forget the head, in the scene, too; strokes that were added to a loaded one are learnt from alone again."""
@@ -116,7 +116,7 @@ class HeadUse:
                 self._fewShot.take(*heads)
                 self._fewShot.updated.emit()
 
-        self._worker.submit(READING, _("Reading the head"), read, done, self._onFailed, urgent=True)
+        self._worker.submit(READING, _("Reading the head"), read, done, self._onFailed, urgency=NOW)
 
     def apply(self, volumeNodes: "list[vtkMRMLScalarVolumeNode]") -> "list[vtkMRMLScalarVolumeNode]":
         """Segment volumes with the head: one segmentation each.

@@ -20,7 +20,7 @@ from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.Similarity import KIND, Similarity, percentiles
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Views import Views
-from Vox2VecSlicerLib.Worker import Worker
+from Vox2VecSlicerLib.Worker import NOW, Worker
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkMRMLVolumeNode
@@ -182,4 +182,4 @@ class Hover:
                 for scan, values in zip(scans, maps, strict=True):
                     self._views.setMap(KIND, scan, values)
 
-        self._worker.submit(REFINEMENT, "", work, done, urgent=True)
+        self._worker.submit(REFINEMENT, "", work, done, urgency=NOW)

@@ -16,7 +16,7 @@ from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.ViewsOfScans import NOWHERE, drawOnlyIn, liesIn
-from Vox2VecSlicerLib.Worker import Worker
+from Vox2VecSlicerLib.Worker import NOW, Worker
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLMarkupsFiducialNode, vtkMRMLScene, vtkMRMLVolumeNode
@@ -169,7 +169,7 @@ class Matching:
             if source.isCurrent and target.isCurrent:
                 onDone(_rows(names, world[inside], target, matches))
 
-        self._worker.submit(topic, _("Matching"), work, done, self._onFailed, urgent=True)
+        self._worker.submit(topic, _("Matching"), work, done, self._onFailed, urgency=NOW)
         return True
 
     def _matched(self, rows: list[MatchRow]) -> None:

@@ -12,7 +12,7 @@ from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Views import Views
-from Vox2VecSlicerLib.Worker import Worker
+from Vox2VecSlicerLib.Worker import NOW, Worker
 
 KIND = "colors"
 
@@ -50,7 +50,7 @@ class PcaColors:
             return [inImageOrder(pca_colours(pyramid, basis, progress, smooth=True)) for pyramid in pyramids]
 
         self._worker.submit(
-            KIND, _("Colors"), work, lambda colors: self._show(scans, colors), self._onFailed, urgent=True
+            KIND, _("Colors"), work, lambda colors: self._show(scans, colors), self._onFailed, urgency=NOW
         )
 
     def clear(self) -> None:

@@ -17,7 +17,7 @@ from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.StoredLabels import StoredLabels
 from Vox2VecSlicerLib.Strokes import Strokes
 from Vox2VecSlicerLib.Texts import tr as _
-from Vox2VecSlicerLib.Worker import Worker
+from Vox2VecSlicerLib.Worker import NOW, Worker
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkMRMLSegmentationNode, vtkMRMLVolumeNode
@@ -69,6 +69,7 @@ class Result:
         title: str,
         onDone: Callable[[], None],
         onFailed: Callable[[Vox2VecError], None],
+        urgency: int = NOW,
     ) -> None:
         """Make segments of the result hold what is computed in the worker; one step for undo.
 
@@ -91,7 +92,7 @@ class Result:
             work,
             lambda labels: self._ready.append(Writing(node, scan, labels, onDone, onFailed)),
             onFailed,
-            urgent=True,
+            urgency=urgency,
         )
 
     @property

@@ -6,6 +6,7 @@ from Vox2VecCore.errors import VolumeError
 from Vox2VecSlicerLib import Setup, Volumes
 from Vox2VecSlicerLib.SessionParts import SessionParts
 from Vox2VecSlicerLib.Texts import tr as _
+from Vox2VecSlicerLib.Worker import NOW
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode
@@ -45,7 +46,7 @@ class SetupActions(SessionParts):
             lambda _: Setup.describeDevice(device, engine),
             lambda found: self.deviceDescribed.emit(*found),
             self._fail,
-            urgent=True,
+            urgency=NOW,
         )
 
     def cacheBytes(self) -> int:

@@ -1,8 +1,13 @@
-"""The similarity map of the pinned points: computed in the worker when they change, for the scan and its target."""
+"""The similarity map of the pinned points: computed in the worker when they change, for the scan and its target.
+
+Spreading needs a graph of the scan, which takes seconds and is made once, from when the scan is embedded. Until it is
+there a click is answered without spreading, and that map is replaced when it is.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +20,7 @@ from Vox2VecSlicerLib.Signal import Signal
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Texts import tr as _
 from Vox2VecSlicerLib.Views import Views
-from Vox2VecSlicerLib.Worker import Worker
+from Vox2VecSlicerLib.Worker import NOW, SOON, Worker
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLVolumeNode
@@ -29,24 +34,60 @@ PREPARING = "spreading"
 
 @dataclass(frozen=True, eq=False)
 class SimilarityMap:
-    """Percentiles (X, Y, Z) on a scan's grid, and the query that they answer."""
+    """Percentiles (X, Y, Z) on a scan's grid.
+
+    :param spread: gives those that the map will have; ``None`` when it has them.
+    """
 
     scan: Scan
-    query: "Query"
     values: NDArray[np.float32]
+    spread: Callable[[Progress], NDArray[np.float32]] | None = None
 
-    def onVolume(self) -> Callable[[], NDArray[np.float32]]:
-        """What gives the map on the volume's own voxels (i, j, k), 0 where nothing was embedded. For the worker: it
-        takes a while."""
-        grid, part, box, values = self.scan.pyramid.grid, self.scan.part, self.scan.partBox(), self.values
+    def final(self, progress: Progress) -> NDArray[np.float32]:
+        """The percentiles, spread if they shall be. For the worker."""
+        return self.values if self.spread is None else self.spread(progress)
+
+    def onVolume(self) -> Callable[[Progress], NDArray[np.float32]]:
+        """What gives the final map on the volume's own voxels (i, j, k), 0 where nothing was embedded. For the worker:
+        it takes a while."""
+        grid, part, box, final = self.scan.pyramid.grid, self.scan.part, self.scan.partBox(), self.final
         shape = self.scan.volumeNode.GetImageData().GetDimensions()
 
-        def make() -> NDArray[np.float32]:
+        def make(progress: Progress) -> NDArray[np.float32]:
             whole = np.zeros(shape, np.float32, order="F")
-            whole[box] = part.turned(grid.to_source(values))
+            whole[box] = part.turned(grid.to_source(final(progress)))
             return whole
 
         return make
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Points (n, 3) of an embedded scan, in its space: what looks like them?"""
+
+    pyramid: "FeaturePyramid"
+    positive: NDArray[np.float64]
+    negative: NDArray[np.float64]
+    balance: float
+
+    def answer(
+        self, pyramids: "list[FeaturePyramid]", spreading: bool, progress: Progress
+    ) -> list[NDArray[np.float32]]:
+        """Percentiles in scans. For the worker."""
+        from Vox2VecCore.similarity import make_query
+
+        if spreading:
+            prepare(self.pyramid, self.balance, progress)
+        query = make_query(self.pyramid, self.positive, self.negative, self.balance, spreading=spreading)
+        return [percentiles(pyramid, query, progress) for pyramid in pyramids]
+
+
+def prepare(pyramid: "FeaturePyramid", balance: float, progress: Progress) -> None:
+    """Make the graph that spreading needs, unless it is there. For the worker: it takes seconds."""
+    from Vox2VecCore import spreading
+    from Vox2VecCore.similarity import level_weights
+
+    spreading.prepare(pyramid, level_weights(len(pyramid.levels), balance), progress)
 
 
 def percentiles(pyramid: "FeaturePyramid", query: "Query", progress: Progress) -> NDArray[np.float32]:
@@ -79,6 +120,8 @@ class Similarity:
         self._scans = scans
         self._onFailed = onFailed
         self._maps: list[SimilarityMap] = []
+        self._prepared: WeakSet[FeaturePyramid] = WeakSet()
+        self._awaitsGraph = False
         self._asked: tuple[bytes, bytes] | None = None
         points.changed.connect(self._onPoints)
         state.changed.connect(self._onState)
@@ -98,24 +141,51 @@ class Similarity:
         positive = self._inside(scans, self._points.positive)
         if len(positive) == 0:
             self._worker.cancel(KIND)
-            self._maps = []
+            self._maps, self._awaitsGraph = [], False
             self._views.empty(KIND)
             self.updated.emit()
-            if scans and self._state.spreading:
-                self._prepare(scans[0].pyramid)
+            self.prepare()
             return
         negative = self._inside(scans, self._points.negative)
-        balance, spreading = self._state.balance, self._state.spreading
+        question = Question(scans[0].pyramid, positive, negative, self._state.balance)
+        later = self._awaitsGraph = self._state.spreading and question.pyramid not in self._prepared
+        spreading = self._state.spreading and not later
         pyramids = [scan.pyramid for scan in scans]
 
-        def work(progress: Progress) -> list[tuple[Any, NDArray[np.float32]]]:
-            from Vox2VecCore.similarity import make_query
+        def work(progress: Progress) -> list[NDArray[np.float32]]:
+            return question.answer(pyramids, spreading, progress)
 
-            query = make_query(pyramids[0], positive, negative, balance, spreading=spreading)
-            return [(query, percentiles(pyramid, query, progress)) for pyramid in pyramids]
+        def spread(scan: Scan) -> Callable[[Progress], NDArray[np.float32]] | None:
+            pyramid = scan.pyramid
+            return (lambda progress: question.answer([pyramid], True, progress)[0]) if later else None
 
+        def show(found: list[NDArray[np.float32]]) -> None:
+            pairs = zip(scans, found, strict=True)
+            self._maps = [SimilarityMap(scan, values, spread(scan)) for scan, values in pairs if scan.isCurrent]
+            self.restore()
+            self.updated.emit()
+
+        self._worker.submit(KIND, _("Similarity"), work, show, self._failed, urgency=NOW)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Make the graph that spreading needs, if it shall spread; a map that was made without it is then made anew."""
+        scans = self.shownScans()
+        if not scans or not self._state.spreading or self._worker.isBusyWith(PREPARING):
+            return
+        pyramid = scans[0].pyramid
+        if pyramid in self._prepared:
+            return
+        balance = self._state.balance
+
+        def done(_: None) -> None:
+            self._prepared.add(pyramid)
+            if self._awaitsGraph:
+                self.update()
+
+        title = _("Preparing to spread similarity")
         self._worker.submit(
-            KIND, _("Similarity"), work, lambda results: self._show(scans, results), self._failed, urgent=True
+            PREPARING, title, lambda progress: prepare(pyramid, balance, progress), done, self._onFailed, urgency=SOON
         )
 
     def restore(self) -> None:
@@ -146,7 +216,7 @@ class Similarity:
         """Forget the maps."""
         self._worker.cancel(KIND)
         self._worker.cancel(PREPARING)
-        self._maps, self._asked = [], None
+        self._maps, self._asked, self._awaitsGraph = [], None, False
 
     def release(self) -> None:
         """:meth:`clear`, and no longer follow points and parameters."""
@@ -154,27 +224,8 @@ class Similarity:
         self._points.changed.disconnect(self._onPoints)
         self._state.changed.disconnect(self._onState)
 
-    def _prepare(self, pyramid: "FeaturePyramid") -> None:
-        """Do now what the first click would otherwise wait for."""
-
-        balance = self._state.balance
-
-        def work(progress: Progress) -> None:
-            from Vox2VecCore.similarity import level_weights
-            from Vox2VecCore.spreading import prepare
-
-            prepare(pyramid, level_weights(len(pyramid.levels), balance), progress)
-
-        self._worker.submit(PREPARING, "", work)
-
-    def _show(self, scans: list[Scan], results: list[tuple[Any, NDArray[np.float32]]]) -> None:
-        pairs = zip(scans, results, strict=True)
-        self._maps = [SimilarityMap(scan, query, values) for scan, (query, values) in pairs if scan.isCurrent]
-        self.restore()
-        self.updated.emit()
-
     def _failed(self, error: Vox2VecError) -> None:
-        self._maps, self._asked = [], None
+        self._maps, self._asked, self._awaitsGraph = [], None, False
         self._views.empty(KIND)
         self._onFailed(error)
 

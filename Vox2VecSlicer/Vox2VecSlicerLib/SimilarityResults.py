@@ -7,16 +7,18 @@ import numpy as np
 import vtk
 
 from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib.Colors import nextColor
 from Vox2VecSlicerLib.Overlay import imageOf
 from Vox2VecSlicerLib.Points import PointLists
 from Vox2VecSlicerLib.Result import Result
+from Vox2VecSlicerLib.SegmentContents import SegmentContent
 from Vox2VecSlicerLib.Segments import addSegment
-from Vox2VecSlicerLib.Similarity import Similarity
+from Vox2VecSlicerLib.Similarity import Similarity, SimilarityMap
 from Vox2VecSlicerLib.SimilaritySegment import connectedContent
 from Vox2VecSlicerLib.State import ModuleState
 from Vox2VecSlicerLib.Texts import tr as _
-from Vox2VecSlicerLib.Worker import Worker
+from Vox2VecSlicerLib.Worker import NOW, SOON, Worker
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScalarVolumeNode, vtkMRMLScene
@@ -65,7 +67,7 @@ class SimilarityResults:
             node.SetAndObserveImageData(imageOf(whole))
 
         title = _("Similarity on the CT's voxels")
-        self._worker.submit(f"export {node.GetID()}", title, lambda _progress: onVolume(), done, self._onFailed)
+        self._worker.submit(f"export {node.GetID()}", title, onVolume, done, self._onFailed)
         return node
 
     def makeSegment(self, world: Any, name: str | None) -> str:
@@ -89,13 +91,19 @@ class SimilarityResults:
             node.GetSegmentation().RemoveSegment(segmentID)
             self._onFailed(error)
 
-        grid, values, part = scan.pyramid.grid, shown.values, scan.part
-        contents = {segmentID: lambda progress: connectedContent(grid, values, part, point, threshold, progress)}
-        self._result.write(scan, contents, _("Making a segment"), lambda: None, failed)
+        grid, part = scan.pyramid.grid, scan.part
+
+        def content(progress: Progress) -> SegmentContent:
+            return connectedContent(grid, shown.final(progress), part, point, threshold, progress)
+
+        urgency = NOW if shown.spread is None else SOON
+        self._result.write(scan, {segmentID: content}, _("Making a segment"), lambda: None, failed, urgency=urgency)
         return segmentID
 
-    def _shownMap(self) -> Any:
+    def _shownMap(self) -> SimilarityMap:
         shown = self._similarity.mapOf(self._state.volume)
         if shown is None or not shown.scan.isCurrent:
             raise Vox2VecError(_("There is no similarity map; embed the volume and pin a point in it first."))
+        if shown.spread is not None:
+            self._similarity.prepare()  # it may have been cancelled
         return shown

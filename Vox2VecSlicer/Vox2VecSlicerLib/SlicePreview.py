@@ -15,7 +15,7 @@ from Vox2VecSlicerLib.Heads import Example, HeadTool
 from Vox2VecSlicerLib.Layers import sliceNodesShowing
 from Vox2VecSlicerLib.Planes import Patch, Shown, patches, shownOf, stepsToGrid
 from Vox2VecSlicerLib.Scan import Scan
-from Vox2VecSlicerLib.Worker import Worker
+from Vox2VecSlicerLib.Worker import NOW, Worker
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLScene, vtkOrientedImageData
@@ -120,7 +120,7 @@ class SlicePreview:
             lambda _progress: slicesOf(tool, head, example, scan, shown, planes),
             self.show,
             self._onFailed,
-            urgent=True,
+            urgency=NOW,
         )
 
     def end(self) -> None:

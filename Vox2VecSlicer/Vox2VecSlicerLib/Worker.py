@@ -17,6 +17,9 @@ from Vox2VecCore.progress import Progress, ProgressReport
 from Vox2VecSlicerLib.Texts import tr as _
 
 logger = logging.getLogger("Vox2Vec")
+LATER, SOON, NOW = range(3)
+"""How urgent a job is: more urgent ones are done between two steps of one that is under way. What takes seconds and is
+soon waited for is not as urgent as the answer to a click."""
 
 
 class UnexpectedError(Vox2VecError):
@@ -45,7 +48,7 @@ class Job:
 
     :param topic: a newer job of the same topic replaces this one.
     :param title: what the progress is called; without one none is shown.
-    :param urgent: answered between two steps of a longer job that is under way.
+    :param urgency: :data:`LATER`, :data:`SOON` or :data:`NOW`.
     """
 
     topic: str
@@ -53,7 +56,7 @@ class Job:
     work: Callable[[Progress], Any] | None
     onDone: Callable[[Any], None] | None
     onFailed: Callable[[Vox2VecError], None] | None
-    urgent: bool
+    urgency: int
     result: Any = None
     error: Vox2VecError | None = None
     _cancelled: threading.Event = field(default_factory=threading.Event)
@@ -89,12 +92,12 @@ class Worker:
         onDone: Callable[[Any], None] | None = None,
         onFailed: Callable[[Vox2VecError], None] | None = None,
         *,
-        urgent: bool = False,
+        urgency: int = LATER,
     ) -> Job:
         """Do ``work(progress)`` in the thread; the callbacks come from :meth:`poll`. A job of the same topic that is
         waiting or running is cancelled."""
         self.cancel(topic)
-        job = Job(topic, title, work, onDone, onFailed, urgent)
+        job = Job(topic, title, work, onDone, onFailed, urgency)
         self._unfinished.append(job)
         with self._wake:
             self._waiting.append(job)
@@ -172,7 +175,7 @@ class Worker:
                     self._finished.extend(self._waiting)
                     self._waiting.clear()
                     return
-                job = next((job for job in self._waiting if job.urgent), self._waiting[0])
+                job = self._mostUrgent()
                 self._waiting.remove(job)
             self._do(job)
             del job  # while the thread waits for the next one, it holds on to nothing
@@ -213,12 +216,18 @@ class Worker:
             self._progress = JobProgress(job.title, report.stage, report.fraction, report.seconds_left)
 
     def _between(self, job: Job) -> bool:
-        """Between two steps of a job: answer what is urgent, then say whether the job is cancelled."""
-        while not job.urgent:
+        """Between two steps of a job: do what is more urgent, then say whether the job is cancelled."""
+        while True:
             with self._wake:
-                urgent = next((other for other in self._waiting if other.urgent), None)
-                if urgent is None or self._stopping:
+                if self._stopping or not self._waiting:
                     break
-                self._waiting.remove(urgent)
-            self._do(urgent)
+                other = self._mostUrgent()
+                if other.urgency <= job.urgency:
+                    break
+                self._waiting.remove(other)
+            self._do(other)
         return job.isCancelled or self._stopping
+
+    def _mostUrgent(self) -> Job:
+        """The first one of those that wait."""
+        return max(self._waiting, key=lambda job: job.urgency)

@@ -14,6 +14,7 @@ import numpy as np
 import slicer
 
 from Vox2VecCore.errors import Vox2VecError
+from Vox2VecCore.progress import Progress
 from Vox2VecCore.volume import Volume
 from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.Segments import hasVoxels, segmentIDs, voxelReader
@@ -109,8 +110,11 @@ class Downloads:
         shown = self._session.similarity.mapOf(volumeNode)
         if shown is None:
             raise Vox2VecError("There is no similarity map yet: click a place first.")
+        if shown.spread is not None:
+            self._session.similarity.prepare()  # it may have been cancelled
+            raise Vox2VecError("The map is not spread yet; download it when it is, in a moment.")
         onVolume, affine, name = shown.onVolume(), Geometry.ijkToLocal(volumeNode), f"{volumeNode.GetName()} similarity"
-        return lambda: write_volume(Volume(onVolume(), affine, name), path)
+        return lambda: write_volume(Volume(onVolume(Progress()), affine, name), path)
 
     def _head(self, _volumeNode: Any, path: Path) -> Callable[[], Any]:
         if not self._session.hasHead:

@@ -45,6 +45,7 @@ class Explore:
             points=[],
             matches=[],
             mapped=False,
+            spreadsLater=False,
             legends={"similarity": gradient(LIKENESS), "uncertainty": gradient(DOUBT)},
             **{name: getattr(state, name) for name in SHARED},
         )
@@ -129,8 +130,8 @@ class Explore:
         self._page.show(points=rows)
 
     def _onSimilarity(self) -> None:
-        mapped = self._session.similarity.mapOf(self._session.state.volume) is not None
-        self._page.show(mapped=mapped)
+        shown = self._session.similarity.mapOf(self._session.state.volume)
+        self._page.show(mapped=shown is not None, spreadsLater=shown is not None and shown.spread is not None)
 
     def _onMatches(self, *_: Any) -> None:
         node = self._session.targetPointsNode
