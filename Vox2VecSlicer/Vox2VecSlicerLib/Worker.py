@@ -17,7 +17,7 @@ from Vox2VecCore.progress import Progress, ProgressReport
 from Vox2VecSlicerLib.Texts import tr as _
 
 logger = logging.getLogger("Vox2Vec")
-LATER, SOON, NOW = range(3)
+LATER, SOON, NOW = 0, 1, 2
 """How urgent a job is: more urgent ones are done between two steps of one that is under way. What takes seconds and is
 soon waited for is not as urgent as the answer to a click."""
 
