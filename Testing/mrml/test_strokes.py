@@ -119,6 +119,9 @@ def test_structures_may_be_called_alike(painted):
         first, other = (segmentVoxels(node, each, painted.state.volume).tolist() for each in segmentIDs(node))
         assert [20, 17, 10] in first and [12, 17, 10] in other
         painted.updatePreview(wait=True)
+    labels = [each.label for each in painted.strokes.structures().values()]
+    painted.fewShot.take(painted.fewShot.head, base=painted.fewShot.head)
+    assert [each.label for each in painted.strokes.structures().values()] == labels, "those of the head, in its order"
 
 
 def test_strokes_and_result_stay_with_their_scan(painted):

@@ -46,7 +46,7 @@ class Strokes:
         self._state = state
         self._observers = Observers()
         self._watched: Any = None
-        self._labelsKept: dict[str, int] = {}
+        self._known: list[Structure] = []
         self._background = BACKGROUND
         self._painted: dict[str, tuple[Any, bool]] = {}
         self._numbering = False
@@ -95,15 +95,16 @@ class Strokes:
         node = self._state.strokes
         if node is None:
             return {}
-        found, used, kept = {}, {self._background}, self._labelsKept
+        found, used, kept = {}, {self._background}, [each.label for each in self._known]
         for segmentID in self.structureIDs(node):
             segment = node.GetSegmentation().GetSegment(segmentID)
-            label, own = _label(segment), kept.get(segment.GetName())
-            if own is not None and own not in used:
-                label = own
-            elif label == UNLABELLED or label in used or label in kept.values():
+            own = [each.label for each in self._known if each.name == segment.GetName() and each.label not in used]
+            label = _label(segment)
+            if own:
+                label = own[0]
+            elif label == UNLABELLED or label in used or label in kept:
                 given = [_label(node.GetSegmentation().GetSegment(s)) for s in segmentIDs(node)]
-                label = max([*used, *kept.values(), *given]) + 1
+                label = max([*used, *kept, *given]) + 1
             if label != _label(segment):
                 self._numbering = True  # our own number is no change that has to be learnt from
                 segment.SetTag(LABEL_TAG, str(label))
@@ -121,7 +122,7 @@ class Strokes:
     def keepLabelsOf(self, known: list[Structure], background: int = BACKGROUND) -> None:
         """Structures of a head that was loaded keep their labels: segments of the same names mean the same, and
         others get labels that the head does not use. What is painted as background gets the head's own label for it."""
-        self._labelsKept = {each.name: each.label for each in known}
+        self._known = known
         self._background = background
 
     def labels(self, scan: Scan) -> Volume:
