@@ -66,8 +66,12 @@ def test_one_node_is_used_again(views, scene):
     for _ in range(3):
         views.fill("similarity", scan).modified()
         views.update()
+    views.showLegend(True)
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(views.overlay("similarity", node).node)
+    assert legend.GetVisibility()
     other = volumeNode(GEOMETRIES["oblique"], name="Other")
     views.state.volume = other
+    assert not legend.GetVisibility(), "what it explains is not shown for this scan"
     views.fill("similarity", scanOf(other))
     names = [n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
     assert sorted(names) == ["CT", "Other", "Vox2Vec similarity"]

@@ -130,10 +130,12 @@ def test_strokes_and_result_stay_with_their_scan(painted):
     assert painted.state.strokes is painted.state.result is None
     mine = painted.strokesNode()
     assert mine is not strokes and painted.strokesStatus()
+    assert not strokes.GetDisplayVisibility()
     painted.setBackgroundSegment(segmentIDs(mine)[1])
     painted.state.volume = volume
     assert (painted.state.strokes, painted.state.result) == (strokes, result)
     assert painted.state.backgroundSegment == painted.ids_[0]
+    assert strokes.GetDisplayVisibility() and not mine.GetDisplayVisibility()
     painted.state.volume = other
     assert painted.state.strokes is mine and painted.state.backgroundSegment == segmentIDs(mine)[1]
     slicer.mrmlScene.RemoveNode(other)

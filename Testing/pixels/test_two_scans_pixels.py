@@ -105,5 +105,10 @@ def test_scans_that_lie_far_apart_are_in_view(pair):
     backgrounds = [view.logic.GetSliceCompositeNode().GetBackgroundVolumeID() for view in views]
     assert backgrounds == [further.GetID(), pair.target_.GetID()], "what is chosen is shown"
     assert views[0].render().max() > 100
+    views[0].sliceNode.SetMappedInLayout(True)
+    pair.setTarget(None)
+    pair.state.volume = pair.target_
+    background = views[0].logic.GetSliceCompositeNode().GetBackgroundVolumeID()
+    assert background == pair.target_.GetID(), "a view that the layout does not show does not count"
     for view in views:
         view.close()

@@ -13,7 +13,7 @@ import numpy as np
 from Vox2VecCore.errors import PointError
 from Vox2VecCore.progress import Progress
 from Vox2VecSlicerLib import Geometry, Planes
-from Vox2VecSlicerLib.Layers import shownIn, sliceNodesShowing
+from Vox2VecSlicerLib.Layers import shownIn, visibleSliceNodesShowing
 from Vox2VecSlicerLib.Points import PointLists
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Signal import Signal
@@ -91,7 +91,7 @@ class Hover:
         if source is None or not source.contains([world])[0]:
             self.end()
             return False
-        sliceNodes = [sliceNodesShowing(self._scene, scan.volumeNode) for scan in scans]
+        sliceNodes = [visibleSliceNodesShowing(self._scene, scan.volumeNode) for scan in scans]
         asked = (world, tuple(map(id, scans)), self._state.balance, self._points.negative.tobytes())
         now = (asked, self._slices(sliceNodes))
         if now == self._shown or asked == self._complete:

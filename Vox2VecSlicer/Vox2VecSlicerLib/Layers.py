@@ -22,6 +22,12 @@ def sliceNodesShowing(scene: "vtkMRMLScene", volume: "vtkMRMLVolumeNode") -> lis
     return [node for node in slicer.util.getNodesByClass("vtkMRMLSliceNode", scene) if node.GetLayoutName() in names]
 
 
+def visibleSliceNodesShowing(scene: "vtkMRMLScene", volume: "vtkMRMLVolumeNode") -> list[Any]:
+    """The same without views that the layout does not show at the moment; their nodes stay in the scene."""
+    laidOut = any(node.IsMappedInLayout() for node in slicer.util.getNodesByClass("vtkMRMLSliceNode", scene))
+    return [node for node in sliceNodesShowing(scene, volume) if node.IsMappedInLayout() or not laidOut]
+
+
 def shownIn(scene: "vtkMRMLScene", sliceNode: "vtkMRMLSliceNode | None") -> Any:
     """The volume in the background of a slice view, or ``None``."""
     for node in [] if sliceNode is None else compositeNodes(scene):
@@ -44,7 +50,7 @@ def setBackground(nodes: "list[vtkMRMLSliceCompositeNode]", volume: "vtkMRMLVolu
 
 def showVolume(scene: "vtkMRMLScene", volume: "vtkMRMLVolumeNode", spared: "vtkMRMLVolumeNode | None") -> None:
     """Show a volume that no slice view shows, in all of them but those of another volume."""
-    if compositeNodes(scene, volume):
+    if visibleSliceNodesShowing(scene, volume):
         return
     theirs = [] if spared is None else compositeNodes(scene, spared)
     setBackground([node for node in compositeNodes(scene) if node not in theirs] or theirs, volume)

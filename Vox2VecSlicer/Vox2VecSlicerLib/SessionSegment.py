@@ -21,7 +21,7 @@ class SegmentActions(SetupActions):
     """Segment, and Heads."""
 
     def _takeSegmentationsOfVolume(self) -> None:
-        """Another scan was chosen: strokes and result of the former one stay in the scene, those of its own come."""
+        """Another scan was chosen: strokes (hidden) and result of the former one stay in the scene, its own come."""
         state, former = self.state, self.state.strokes
         nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode", self.scene)
         if former is not None:
@@ -31,8 +31,13 @@ class SegmentActions(SetupActions):
             if node is None or scanOf(node) not in (None, state.volume):
                 own = [each for each in nodes if each.GetAttribute(USE) == name and scanOf(each) is state.volume]
                 setattr(state, name, own[-1] if own else None)
-        if state.strokes is not None and state.strokes.GetAttribute(BACKGROUND) is not None:
-            state.backgroundSegment = state.strokes.GetAttribute(BACKGROUND)
+        if state.strokes is former:
+            return
+        if former is not None:
+            former.SetDisplayVisibility(False)
+        if state.strokes is not None:
+            state.strokes.SetDisplayVisibility(True)
+            state.backgroundSegment = state.strokes.GetAttribute(BACKGROUND) or state.backgroundSegment
 
     def strokesNode(self) -> "vtkMRMLSegmentationNode":
         """The segmentation to paint strokes in, made on first use."""

@@ -12,7 +12,7 @@ from vtkmodules.util.numpy_support import numpy_to_vtk
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib import Geometry
 from Vox2VecSlicerLib.Heads import Example, HeadTool
-from Vox2VecSlicerLib.Layers import sliceNodesShowing
+from Vox2VecSlicerLib.Layers import visibleSliceNodesShowing
 from Vox2VecSlicerLib.Planes import Patch, Shown, patches, shownOf, stepsToGrid
 from Vox2VecSlicerLib.Scan import Scan
 from Vox2VecSlicerLib.Worker import NOW, Worker
@@ -89,7 +89,7 @@ class SlicePreview:
 
     def shown(self, scan: Scan) -> Shown:
         """What the slice views show of a scan now."""
-        return shownOf(scan, sliceNodesShowing(self._scene, scan.volumeNode), OBLIQUE_VOXELS)
+        return shownOf(scan, visibleSliceNodesShowing(self._scene, scan.volumeNode), OBLIQUE_VOXELS)
 
     def show(self, slices: Slices) -> None:
         """Show labels of slices, and those of the same head that were shown before."""

@@ -68,7 +68,8 @@ class Views:
                 continue
             volumeNode = overlay.scan.volumeNode
             shown = kind == self._state.view and (kind, role) in self._filled and self._active
-            if shown and getattr(self._state, role) is volumeNode:
+            shown = shown and getattr(self._state, role) is volumeNode
+            if shown:
                 lowest = self._state.threshold if kind == "similarity" else 0.0
                 overlay.setRange(lowest, HIGHEST, LIKENESS if kind == "similarity" else DOUBT)
                 self._layers.show(overlay.node, volumeNode, self._state.opacity)
