@@ -55,6 +55,7 @@ class Vox2VecSlicer(ScriptedLoadableModule):
             "Representations in Medical Images, MICCAI 2023."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", registerLayout)
 
 
 def registerSampleData() -> None:
@@ -70,6 +71,13 @@ def registerSampleData() -> None:
             nodeNames=name,
             checksums=f"SHA256:{digest}",
         )
+
+
+def registerLayout() -> None:
+    """Let scenes be opened that were saved with two scans side by side."""
+    from Vox2VecSlicerLib import Layout
+
+    Layout.register(slicer.mrmlScene)
 
 
 class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -50,6 +50,9 @@ def test_side_by_side_and_back(panel, embedded, add_ct) -> None:
     assert layout.GetViewArrangement() != before
     panel.press(panel.ui.sideBySideCheckBox)
     assert layout.GetViewArrangement() == before
+    panel.press(panel.ui.sideBySideCheckBox)
+    layout.SetViewArrangement(before)
+    assert not panel.ui.sideBySideCheckBox.checked, "the user has chosen another layout"
 
 
 def test_a_click_on_a_row_shows_its_place(panel, embedded, add_ct, monkeypatch) -> None:

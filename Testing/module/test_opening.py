@@ -106,6 +106,13 @@ def test_sample_data_is_registered(panel, desktop) -> None:
         assert source["uris"].endswith(source["checksums"].removeprefix("SHA256:"))
 
 
+def test_the_layout_is_known_once_slicer_has_started(panel, desktop, monkeypatch) -> None:
+    known = []
+    monkeypatch.setattr("Vox2VecSlicerLib.Layout.register", known.append)
+    desktop.signals.emit("startupCompleted()")
+    assert slicer.mrmlScene in known
+
+
 def test_leaving_and_entering_keeps_what_was_chosen(panel, add_ct) -> None:
     ct = add_ct()
     panel.ui.volumeSelector.setCurrentNode(ct)

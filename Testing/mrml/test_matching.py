@@ -1,5 +1,7 @@
 """Points in a second volume: shown, labelled, honest when there is none; whole lists carried over."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import slicer
@@ -10,7 +12,7 @@ from Testing.support.scans import phantom
 from Testing.support.slicer_nodes import SHAPE, geometry, linearTransform, rigid, sliceViews, volumeNode
 from Vox2VecCore.errors import Vox2VecError
 from Vox2VecSlicerLib.Embedding import Embedded
-from Vox2VecSlicerLib.Layout import SIDE_BY_SIDE, TARGET_VIEWS
+from Vox2VecSlicerLib.Layout import SIDE_BY_SIDE, TARGET_VIEWS, SideBySide, register
 from Vox2VecSlicerLib.Points import worldPositions
 
 SHIFT = np.array([15.0, -10.0, 6.0])
@@ -177,3 +179,17 @@ def test_both_volumes_side_by_side(pair, scene):
     assert shown is pair.views.overlay("similarity", pair.target_).node
     pair.showSingle()
     assert layout.GetViewArrangement() == 3
+
+
+def test_a_scene_that_was_saved_side_by_side_has_views(scene):
+    fresh = slicer.vtkMRMLLayoutNode()  # of a Slicer in which the layout was never shown
+    register(SimpleNamespace(GetFirstNodeByClass=lambda _name: fresh))
+    fresh.SetViewArrangement(SIDE_BY_SIDE)
+    assert TARGET_VIEWS[0] in fresh.GetCurrentLayoutDescription()
+    layout = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    layout.AddLayoutDescription(layout.SlicerLayoutFourUpView, "<layout type='horizontal'></layout>")
+    again = SideBySide(scene)
+    layout.SetViewArrangement(SIDE_BY_SIDE)
+    again.hide()
+    assert layout.GetViewArrangement() == layout.SlicerLayoutFourUpView, "what was there before is not known"
+    again.release()

@@ -2,7 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+import slicer
+
 from Vox2VecSlicerLib.Layers import compositeNodes, setBackground
+from Vox2VecSlicerLib.Observers import Observers
+from Vox2VecSlicerLib.Signal import Signal
 
 if TYPE_CHECKING:
     from slicer import vtkMRMLLayoutNode, vtkMRMLScene, vtkMRMLVolumeNode
@@ -37,12 +41,30 @@ def _view(name: str, orientation: str, label: str, color: str) -> str:
     )
 
 
+def register(scene: "vtkMRMLScene") -> None:
+    """Make the layout known: a scene that was saved with it has no views before."""
+    node = scene.GetFirstNodeByClass("vtkMRMLLayoutNode")
+    if node is not None and not node.IsLayoutDescription(SIDE_BY_SIDE):
+        node.AddLayoutDescription(SIDE_BY_SIDE, description())
+        if node.GetViewArrangement() == SIDE_BY_SIDE:
+            node.SetViewArrangement(SIDE_BY_SIDE)
+
+
 class SideBySide:
-    """Shows the layout and gives the views their volumes; remembers the layout that was there."""
+    """Shows the layout and gives the views their volumes; remembers the layout that was there.
+
+    :ivar changed: emitted when another layout may be shown, by whomever.
+    """
 
     def __init__(self, scene: "vtkMRMLScene") -> None:
+        self.changed = Signal()
         self._scene = scene
-        self._before: int | None = None
+        self._before = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+        self._observers = Observers()
+        register(scene)
+        node = self._node()
+        if node is not None:
+            self._observers.add(node, "ModifiedEvent", lambda *_: self.changed.emit())
 
     @property
     def isShown(self) -> bool:
@@ -55,9 +77,8 @@ class SideBySide:
         node = self._node()
         if node is None:
             return
-        if not node.IsLayoutDescription(SIDE_BY_SIDE):
-            node.AddLayoutDescription(SIDE_BY_SIDE, description())
         if not self.isShown:
+            register(self._scene)
             self._before = node.GetViewArrangement()
             node.SetViewArrangement(SIDE_BY_SIDE)
         for views, shown in ((SOURCE_VIEWS, volumeNode), (TARGET_VIEWS, targetNode)):
@@ -67,8 +88,12 @@ class SideBySide:
     def hide(self) -> None:
         """Back to the layout that was there before."""
         node = self._node()
-        if node is not None and self.isShown and self._before is not None:
+        if node is not None and self.isShown:
             node.SetViewArrangement(self._before)
+
+    def release(self) -> None:
+        """Remove the observer; the layout stays as it is."""
+        self._observers.remove()
 
     def _node(self) -> "vtkMRMLLayoutNode | None":
         return self._scene.GetFirstNodeByClass("vtkMRMLLayoutNode")

@@ -85,6 +85,7 @@ class Session(ExploreActions, SegmentActions):
             self.similarity,
             self.points,
             self.viewsOfScans,
+            self.sideBySide,
             self.views,
         ):
             each.release()

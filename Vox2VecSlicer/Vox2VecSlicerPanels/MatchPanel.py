@@ -19,6 +19,7 @@ class MatchPanel:
         actions.on(ui.matchesTable, "cellClicked(int,int)", self._jump)
         actions.follow(session.matchesUpdated, self.showMatches)
         actions.follow(session.state.changed, self._follow)
+        actions.follow(session.sideBySide.changed, self.refresh)
         ui.matchesTable.horizontalHeader().setStretchLastSection(True)
         self.refresh()
 
@@ -31,10 +32,11 @@ class MatchPanel:
         target = self._session.state.target
         points = self._ui.propagateSelector.currentNode()
         self._ui.propagateButton.enabled = target is not None and points is not None
-        self._ui.sideBySideCheckBox.enabled = target is not None
         if target is None:
-            self._ui.sideBySideCheckBox.checked = False
+            self._session.showSingle()
             self.showMatches([])
+        self._ui.sideBySideCheckBox.enabled = target is not None
+        self._ui.sideBySideCheckBox.checked = self._session.sideBySide.isShown
 
     def showMatches(self, rows: list) -> None:
         """:param rows: the session's matches, in the order of the points."""
@@ -48,10 +50,10 @@ class MatchPanel:
         table.resizeColumnsToContents()
 
     def _arrange(self, sideBySide: bool) -> None:
-        if sideBySide:
-            self._session.showSideBySide()
-        else:
+        if not sideBySide:
             self._session.showSingle()
+        elif not self._session.sideBySide.isShown:  # else the box only says how it is
+            self._session.showSideBySide()
 
     def _jump(self, row: int, _column: int) -> None:
         self._session.jumpToMatch(self._rows[row])
