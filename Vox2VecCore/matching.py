@@ -231,7 +231,8 @@ def _similarity(
         (a.unit_vectors(here) * b.unit_vectors(there)).sum(axis=1)
         for a, b in zip(source.levels, target.levels, strict=True)
     ]
-    return np.tensordot(np.array(weights), np.array(cosines, np.float64), 1)
+    mean = np.tensordot(np.array(weights), np.array(cosines, np.float64), 1)
+    return np.clip(mean, -1, 1)  # stored vectors are rounded, and a little longer than 1 as often as shorter
 
 
 def _voxels(pyramid: FeaturePyramid, points: NDArray) -> NDArray[np.int64]:

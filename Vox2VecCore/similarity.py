@@ -325,8 +325,8 @@ def similarity_map(
     if not calibrated:
         values *= pyramid.body
     on_ct = pyramid.grid.to_source(values)
-    if calibrated:
-        np.minimum(on_ct, 100, out=on_ct)  # weights of an interpolation may add up to a little more than 1
+    # Weights of an interpolation may add up to a little more than 1, and stored vectors be a little longer.
+    np.clip(on_ct, *((0, 100) if calibrated else (-1, 1)), out=on_ct)
     return Volume(on_ct, pyramid.grid.source_affine, "similarity")
 
 

@@ -312,6 +312,7 @@ def test_doctor_reads_the_extras_of_this_distribution() -> None:
     else:
         assert {"typer", "lightning-fabric"} <= doctor.packages("train", doctor.requirements())
         assert all(state == {"missing": [], "install": None} for state in doctor.extras().values())
+        assert set(doctor.extras()) == {"cli", "dicom", "evaluate", "openvino", "train", "web"}  # no tests'
 
 
 # --- a real CT ---

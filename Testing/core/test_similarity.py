@@ -214,7 +214,9 @@ def test_uncalibrated_map_is_zero_outside_the_body():
     pyramid = pyramid_of(random_levels(SHAPE), body=body)
     heat = similarity_map(pyramid, [(10, 10, 10)], calibrated=False)
     assert (heat.array[~body] == 0).all()
-    assert heat.array[10, 10, 10] == pytest.approx(1, abs=0.01)
+    assert 0.99 <= heat.array[10, 10, 10] <= 1
+    for point in np.argwhere(body)[::100]:
+        assert similarity_map(pyramid, [point], calibrated=False).array.max() <= 1
 
 
 def test_refusals(pyramid):

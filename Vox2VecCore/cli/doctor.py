@@ -83,7 +83,7 @@ def extra_names() -> list[str]:
         names = metadata.metadata(DISTRIBUTION).get_all("Provides-Extra") or []
     except metadata.PackageNotFoundError:
         return []
-    return sorted(set(names) - {"test"})
+    return sorted(set(names) - {"test", "slicer-test"})
 
 
 def requirements() -> list[Requirement]:

@@ -32,7 +32,7 @@ def train_head(
         unlabelled, ``background`` says "not a structure", every other value is a structure.
     :param method: ``"auto"`` picks by the number of labelled voxels: prototype, ridge or logistic; or ``"mlp"``.
     :param volumes: the scans themselves, in order: the head then reads the CT's intensities, too, and needs the CT
-        wherever it is applied.
+        wherever it is applied. Without them it knows its scans by the names of their strokes.
     :param classes: names, colours and terminology of values.
     :param names: of values, perhaps with colour and terminology; they have the last word.
     :param base: a head whose examples count, too.
