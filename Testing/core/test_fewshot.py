@@ -44,6 +44,17 @@ def test_structures_are_found_from_short_strokes(pyramid, method, with_ct):
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("clicks", [1, 2])
+def test_a_click_or_two_a_class_are_enough(pyramid, method, clicks):
+    """Their voxels do not vary, neither all of them nor those that stay when every other one is left out."""
+    array = np.zeros(SHAPE, np.int16)
+    array[[7, 9][:clicks], 10, 8], array[[19, 21][:clicks], 9, 6], array[[1, 13][:clicks], 3, 13] = 2, 5, 1
+    clicked = Volume(array, strokes().affine, "clicks")
+    found = Predictor(train_head([(pyramid, clicked)], method), pyramid, None).whole().labels
+    assert all(dice(found, anatomy(), value) > 0.5 for value in (2, 5))
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_prediction_by_levels_is_that_of_the_whole_vector(pyramid, method):
     head = train_head([(pyramid, strokes())], method)
     plain = head.maps(concatenation(pyramid).reshape(-1, 36)).reshape(*SHAPE, -1)

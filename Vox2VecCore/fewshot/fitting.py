@@ -32,6 +32,9 @@ FEW = 8000
 """Labelled voxels up to which the closed form is taken: on the shared scans it was as good as logistic regression after
 the walk, and it is much faster."""
 LEAST_SHRINKAGE, PROTOTYPE_SHRINKAGE = 0.1, 0.9
+LEAST_VARIANCE = 0.01
+"""Of a class, as a share of the vectors' mean square: one click has none, only what rounding leaves. Strokes have 0.3 and
+more, two clicks side by side 0.03 (measured)."""
 UNKNOWN_SHARE = 0.5
 """Weight of all unknown voxels together, in classes."""
 PENALTY = 1e-3
@@ -297,7 +300,8 @@ def _discriminants(moments: _Moments, shrinkage: float | None) -> LinearMaps:
     total = moments.weights.clamp_min(1e-12)
     means = moments.sums / total[:, None]
     covariance = (moments.products - means.T @ (means * total[:, None])) / total.sum()
-    level = max(float(covariance.diagonal().mean()), 1e-8)
+    square = float(moments.products.diagonal().mean() / total.sum())
+    level = max(float(covariance.diagonal().mean()), LEAST_VARIANCE * square, 1e-8)
     if shrinkage is None:
         count = float(moments.weights.sum()) ** 2 / max(moments.squares, 1e-12) - len(means)
         shrinkage = max(LEAST_SHRINKAGE, _oracle_shrinkage(covariance, max(count, 1.0)))
