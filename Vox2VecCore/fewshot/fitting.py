@@ -33,8 +33,8 @@ FEW = 8000
 the walk, and it is much faster."""
 LEAST_SHRINKAGE, PROTOTYPE_SHRINKAGE = 0.1, 0.9
 LEAST_VARIANCE = 0.01
-"""Of a class, as a share of the vectors' mean square: one click has none, only what rounding leaves. Strokes have 0.3 and
-more, two clicks side by side 0.03 (measured)."""
+"""Of a class, as a share of the vectors' mean square: one click has none, only what rounding leaves. Strokes have 0.27
+and more, two clicks side by side 0.03 (measured)."""
 UNKNOWN_SHARE = 0.5
 """Weight of all unknown voxels together, in classes."""
 PENALTY = 1e-3
