@@ -66,25 +66,26 @@ class _Search:
     def __init__(self, pyramid: FeaturePyramid) -> None:
         self.stored = level_tensors(pyramid)
         self.strides = torch.tensor([level.stride for level in pyramid.levels])
-        self.body = torch.from_numpy(pyramid.body)
         cells = [int(np.prod(stored.shape[:3])) for stored in self.stored]
         self.dense = next((i for i, n in enumerate(cells) if n <= DENSE_CELLS), len(cells) - 1)
-        self.body_cells = self._body_cells()
+        self.body = self._body_cells(pyramid)
         self.parents = [self._parents(i) for i in range(self.dense, len(cells) - 1)]
         self.vectors = [stored.reshape(-1, stored.shape[3]).float() for stored in self.stored[self.dense :]]
 
-    def _body_cells(self) -> Tensor:
-        """Cells of the dense level that hold a body voxel, flat."""
-        stride = self.strides[self.dense].tolist()
-        body = self.body
-        for axis in range(3):
-            voxels = body.movedim(axis, 0)
-            cells = voxels[:: stride[axis]].clone()
-            for k in range(1, min(stride[axis], len(voxels))):
-                others = voxels[k :: stride[axis]]
-                cells[: len(others)] |= others
-            body = cells.movedim(0, axis)
-        return body.reshape(-1)
+    def _body_cells(self, pyramid: FeaturePyramid) -> list[Tensor]:
+        """Cells (X_l, Y_l, Z_l) that hold a body voxel, of every level down from the dense one, finest first."""
+        levels = [torch.from_numpy(pyramid.body)]
+        for level in range(self.dense):
+            body = levels[-1]
+            for axis, ratio in enumerate((self.strides[level + 1] // self.strides[level]).tolist()):
+                finer = body.movedim(axis, 0)
+                cells = finer[::ratio].clone()
+                for k in range(1, min(ratio, len(finer))):
+                    others = finer[k::ratio]
+                    cells[: len(others)] |= others
+                body = cells.movedim(0, axis)
+            levels.append(body)
+        return levels
 
     def _parents(self, level: int) -> Tensor:
         """Flat index of the next coarser cell of every cell of a level."""
@@ -105,7 +106,7 @@ class _Search:
         first = sizes.cumsum(0) - sizes
         group = torch.repeat_interleave(sizes)
         dense = self._dense_scores([q[first] for q in queries])
-        allowed = torch.where(self.body_cells[:, None], dense, FORBIDDEN)
+        allowed = torch.where(self.body[self.dense].reshape(-1, 1), dense, FORBIDDEN)
         shape = self.stored[self.dense].shape[:3]
         if self.dense == 0:
             best, flat = allowed.max(0)
@@ -116,8 +117,8 @@ class _Search:
         for step, level in enumerate(range(self.dense - 1, -1, -1), start=1):
             cells = self._children(cells, level)
             values = self._scores(cells, queries, dense.view(-1), start, level)
-            if level == 0:
-                values = torch.where(self.body[tuple(cells.unbind(-1))], values, values + FORBIDDEN)
+            # On every level: a cell followed for its looks alone may have no body voxel in it or next to it.
+            values = torch.where(self.body[level][tuple(cells.unbind(-1))], values, values + FORBIDDEN)
             best, which = values.max(2)
             cells = cells.gather(2, which[..., None, None].expand(-1, -1, 1, 3))[:, :, 0]
             keep = 1 if level == 0 else BEAM[min(step, len(BEAM) - 1)]

@@ -89,6 +89,16 @@ def test_search_is_exact_when_the_scan_is_small():
     np.testing.assert_allclose(similarity, best, atol=1e-5)
 
 
+def test_search_stays_in_the_body_whatever_looks_more_alike(monkeypatch):
+    shape = (32, 28, 24)
+    body = np.random.default_rng(2).random(shape) < 0.002
+    source, target = (pyramid_of(random_levels(shape, seed=s), STRIDES, body=body) for s in (0, 1))
+    monkeypatch.setattr(search, "DENSE_CELLS", 500)
+    found, similarity = best_voxels(target, source, source.body_voxels(50), [0.5, 0.3, 0.2])
+    assert body[tuple(found.T)].all()
+    assert similarity.min() > -1
+
+
 def moved(shift: int, seed: int = 3, noise: float = 0.2) -> tuple[FeaturePyramid, FeaturePyramid, np.ndarray]:
     """Two scans of the same thing; the second lies elsewhere in space, is shifted in its grid, and noisier."""
     shape = (64, 64, 64)
