@@ -144,6 +144,12 @@ def test_training_says_what_was_learnt(run: Run) -> None:
     assert (code, err) == (0, "") and "Structure 5" in out and found["note"] in out
 
 
+def test_a_head_without_hu_knows_its_scan_and_needs_no_ct(run: Run) -> None:
+    found = answer(run, "head", "train", "scan.nii.gz", "strokes.nii.gz", "-o", "new.safetensors", "--no-intensity")
+    assert found["scans"] == ["scan.nii.gz"] and not Head.load("new.safetensors").needs_ct
+    assert Head.load("head.safetensors").needs_ct
+
+
 def test_base_adds_its_strokes(run: Run) -> None:
     found = answer(
         run, "head", "train", "scan.nii.gz", "strokes.nii.gz", "-o", "new.safetensors", "--base", "head.safetensors"

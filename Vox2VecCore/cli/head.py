@@ -119,13 +119,13 @@ def train(
         painted = _brought_to(ct, painted)
         examples.append((embed_scan(ct, setup, cache=cache, label=path.name).pyramid, painted))
         volumes.append(ct)
-    uses_ct = intensity if before is None else before.needs_ct
     described = {each.value: each for _, classes in strokes for each in classes}
     with progress() as bar:
         head = train_head(
             examples,
             method,
-            volumes=volumes if uses_ct else None,
+            volumes=volumes,
+            intensity=intensity if before is None else before.needs_ct,
             classes=[*described.values()],
             background=background,
             names=called,

@@ -20,6 +20,7 @@ def train_head(
     method: str = "auto",
     *,
     volumes: Sequence[Volume] | None = None,
+    intensity: bool = True,
     classes: Sequence[HeadClass] = (),
     background: int = BACKGROUND,
     names: Mapping[int, str | ClassNote] | None = None,
@@ -31,8 +32,8 @@ def train_head(
     :param examples: pairs of a scan's embedding and its strokes, a label map on any grid that covers them: 0 is
         unlabelled, ``background`` says "not a structure", every other value is a structure.
     :param method: ``"auto"`` picks by the number of labelled voxels: prototype, ridge or logistic; or ``"mlp"``.
-    :param volumes: the scans themselves, in order: the head then reads the CT's intensities, too, and needs the CT
-        wherever it is applied. Without them it knows its scans by the names of their strokes.
+    :param volumes: the scans themselves, in order, after which the head calls them; without, after their strokes.
+    :param intensity: read the volumes' intensities, too; the head then needs the CT wherever it is applied.
     :param classes: names, colours and terminology of values.
     :param names: of values, perhaps with colour and terminology; they have the last word.
     :param base: a head whose examples count, too.
@@ -51,9 +52,9 @@ def train_head(
     parts = []
     for n, (pyramid, strokes) in enumerate(examples):
         progress.step(STAGE, n, len(examples) + 1)
-        intensity = None if volumes is None else intensity_maps(volumes[n], pyramid.grid)
+        maps = intensity_maps(volumes[n], pyramid.grid) if volumes is not None and intensity else None
         name = strokes.name if volumes is None else volumes[n].name
-        parts.append(examples_from(pyramid, strokes, intensity, name))
+        parts.append(examples_from(pyramid, strokes, maps, name))
     head = head_from(parts, examples[0][0], method, classes, background, names, base, progress=progress)
     progress.step(STAGE, len(examples) + 1, len(examples) + 1)
     return head
