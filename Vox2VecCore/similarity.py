@@ -283,21 +283,6 @@ def at_voxels(
     return values if calibrate is None else calibrate(values) * pyramid.body[tuple(voxels.T)]
 
 
-def similarity_on_grid(
-    pyramid: FeaturePyramid,
-    positive: ArrayLike,
-    negative: ArrayLike = (),
-    *,
-    balance: float = 0.5,
-    spreading: bool = False,
-    calibrated: bool = True,
-    progress: Progress | None = None,
-) -> NDArray[np.float32]:
-    """:func:`similarity_map` on the model's grid: (X, Y, Z) float32."""
-    query = make_query(pyramid, positive, negative, balance, spreading=spreading)
-    return whole_scan(pyramid, query, calibration(pyramid, query) if calibrated else None, progress)
-
-
 def similarity_map(
     pyramid: FeaturePyramid,
     positive: ArrayLike,
@@ -319,9 +304,8 @@ def similarity_map(
     :raises PointError: if a point lies outside the scan or there is no positive one.
     :raises Cancelled: when ``progress`` says so.
     """
-    values = similarity_on_grid(
-        pyramid, positive, negative, balance=balance, spreading=spreading, calibrated=calibrated, progress=progress
-    )
+    query = make_query(pyramid, positive, negative, balance, spreading=spreading)
+    values = whole_scan(pyramid, query, calibration(pyramid, query) if calibrated else None, progress)
     if not calibrated:
         values *= pyramid.body
     on_ct = pyramid.grid.to_source(values)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from Testing.support.pyramids import concatenation, plain_grid, pyramid_of, random_levels
+from Testing.support.pyramids import concatenation, percentiles, plain_grid, pyramid_of, random_levels
 from Vox2VecCore.embedding import embed
 from Vox2VecCore.errors import Cancelled, ModelError, PointError, Vox2VecError
 from Vox2VecCore.grid import ModelGrid
@@ -22,7 +22,6 @@ from Vox2VecCore.similarity import (
     make_query,
     on_slice,
     similarity_map,
-    similarity_on_grid,
     whole_scan,
 )
 from Vox2VecCore.spreading import prepare
@@ -78,7 +77,7 @@ def test_any_number_of_threads_gives_the_same(pyramid, threads):
 
 
 def test_the_clicked_voxel_is_the_most_similar(pyramid):
-    heat = similarity_on_grid(pyramid, [(10, 11, 12)])
+    heat = percentiles(pyramid, [(10, 11, 12)])
     assert np.unravel_index(heat.argmax(), heat.shape) == (10, 11, 12)
     assert heat.max() == pytest.approx(100, abs=1e-3)
     assert (heat == heat.max()).sum() == 1
@@ -129,12 +128,12 @@ def test_calibration_leaves_its_input_alone(pyramid):
 
 def test_a_scan_that_looks_the_same_everywhere_is_all_alike():
     pyramid = pyramid_of([np.ones((8, 8, 8, 4)), np.ones((4, 4, 4, 4)), np.ones((2, 2, 2, 4))])
-    assert (similarity_on_grid(pyramid, [(1, 1, 1)]) == 100).all()
+    assert (percentiles(pyramid, [(1, 1, 1)]) == 100).all()
 
 
 def test_an_empty_body_is_all_zero():
     pyramid = pyramid_of(random_levels((8, 8, 8)), body=np.zeros((8, 8, 8), bool))
-    assert (similarity_on_grid(pyramid, [(1, 1, 1)]) == 0).all()
+    assert (percentiles(pyramid, [(1, 1, 1)]) == 0).all()
 
 
 def test_balance_moves_weight_between_fine_and_coarse():
@@ -291,13 +290,13 @@ def rows():
 
 def test_spreading_follows_what_changes_little_from_place_to_place(rows):
     """The far end of the clicked row looks less like its near end than the other rows do; it is found all the same."""
-    plain_map, spread_map = (similarity_on_grid(rows, [(0, 0, 0)], spreading=each) for each in (False, True))
+    plain_map, spread_map = (percentiles(rows, [(0, 0, 0)], spreading=each) for each in (False, True))
     assert plain_map[80:, 0].max() < plain_map[:, 1:].min()
     assert spread_map[80:, 0].min() > spread_map[:, 1:].max()
 
 
 def test_spreading_looks_away_from_negatives(rows):
-    heat = similarity_on_grid(rows, [(0, 0, 0)], [(0, 1, 0)], spreading=True)
+    heat = percentiles(rows, [(0, 0, 0)], [(0, 1, 0)], spreading=True)
     assert heat[:, 1].mean() < heat[:, 2].min() <= heat[:, 2].max() < heat[:, 0].min()
 
 
@@ -305,7 +304,7 @@ def test_a_click_goes_on_with_what_is_being_prepared(monkeypatch):
     """Between two steps of the preparation a click is answered: what one of them has found serves the other."""
     pyramid = pyramid_of(random_levels((16, 16, 16)))
     weights = level_weights(len(pyramid.levels), 0.5)
-    alone = similarity_on_grid(pyramid_of(random_levels((16, 16, 16))), [(3, 4, 5)], spreading=True)
+    alone = percentiles(pyramid_of(random_levels((16, 16, 16))), [(3, 4, 5)], spreading=True)
     sought: list[int] = []
     topk = torch.Tensor.topk
     monkeypatch.setattr(torch.Tensor, "topk", lambda part, *a, **k: sought.append(len(part)) or topk(part, *a, **k))
@@ -313,7 +312,7 @@ def test_a_click_goes_on_with_what_is_being_prepared(monkeypatch):
 
     def click() -> bool:
         if len(sought) == 2 and not clicked:
-            clicked.append(similarity_on_grid(pyramid, [(3, 4, 5)], spreading=True))
+            clicked.append(percentiles(pyramid, [(3, 4, 5)], spreading=True))
         return False
 
     prepare(pyramid, weights, Progress(is_cancelled=click))
@@ -323,11 +322,11 @@ def test_a_click_goes_on_with_what_is_being_prepared(monkeypatch):
 
 def test_spreading_where_there_is_nothing_to_spread_over():
     same = pyramid_of([np.ones((8, 8, 8, 4)), np.ones((4, 4, 4, 4)), np.ones((2, 2, 2, 4))])
-    assert (similarity_on_grid(same, [(1, 1, 1)], spreading=True) == 100).all()
+    assert (percentiles(same, [(1, 1, 1)], spreading=True) == 100).all()
     for count in (0, 1, 15, 16):
         body = np.zeros((8, 8, 8), bool)
         body.flat[:count] = True
-        heat = similarity_on_grid(pyramid_of(random_levels((8, 8, 8)), body=body), [(1, 1, 1)], spreading=True)
+        heat = percentiles(pyramid_of(random_levels((8, 8, 8)), body=body), [(1, 1, 1)], spreading=True)
         assert np.isfinite(heat).all() and (heat[~body] == 0).all()
 
 

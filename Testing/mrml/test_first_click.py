@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from Testing.support.pyramids import percentiles
 from Testing.support.slicer_nodes import volumeNode
-from Vox2VecCore.similarity import similarity_on_grid
 from Vox2VecSlicerLib import Similarity
 from Vox2VecSlicerLib.Segments import segmentVoxels
 
@@ -45,7 +45,7 @@ def early(session, monkeypatch):
 
 def expected(early, points, spreading):
     pyramid = early.session.embeddings.scan(early.node).pyramid
-    return similarity_on_grid(pyramid, points, spreading=spreading)
+    return percentiles(pyramid, points, spreading=spreading)
 
 
 def test_a_click_shows_the_plain_map_at_once_and_the_spread_one_later(early):

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
 from Vox2VecCore.grid import ModelGrid
 from Vox2VecCore.pyramid import INT8_SCALE, FeaturePyramid, PyramidLevel, storage_dtype
+from Vox2VecCore.similarity import calibration, make_query, whole_scan
 
 Triple = tuple[int, int, int]
 ISOTROPIC: tuple[Triple, ...] = ((1, 1, 1), (2, 2, 2), (4, 4, 4))
@@ -68,6 +69,14 @@ def random_levels(
             noise /= noise.std()
         levels.append(noise)
     return levels
+
+
+def percentiles(
+    pyramid: FeaturePyramid, positive: ArrayLike, negative: ArrayLike = (), *, spreading: bool = False
+) -> NDArray[np.float32]:
+    """The map of a similarity query on the model's grid."""
+    query = make_query(pyramid, positive, negative, spreading=spreading)
+    return whole_scan(pyramid, query, calibration(pyramid, query))
 
 
 def concatenation(pyramid: FeaturePyramid) -> NDArray[np.float32]:
