@@ -13,6 +13,16 @@ from Testing.browser.tab import PATIENCE_MS, WINDOW, Tab
 from Testing.browser.viewer_process import ViewerProcess
 from Testing.support.models import random_model
 
+NOTE_PROGRESS = """(() => {
+    const told = (window.told = []), note = (progress) => { if (progress) told.push(progress.title); };
+    const begin = setInterval(() => {
+        if (!window.trame || !window.trame.state) return;
+        clearInterval(begin);
+        note(window.trame.state.get("progress"));
+        window.trame.state.watch(["progress"], note);
+    }, 5);
+})();"""
+
 
 def status(viewer: ViewerProcess, path: str = "/index.html", address: str = "127.0.0.1", **headers: str) -> int:
     """Answer to a request with certain headers."""
@@ -63,10 +73,12 @@ def test_a_server_that_dies_comes_back(chromium: Any, cache: Path, chest: Path, 
     found.page.wait_for_selector("#gone.shown")
     found.shot("gone")
 
+    found.page.add_init_script(NOTE_PROGRESS)
     again = ViewerProcess(cache, tmp_path / "second.log", chest, "--follow-up", shifted, "--port", viewer.port)
     found.page.wait_for_selector("#gone.shown", state="detached", timeout=PATIENCE_MS)
     found.page.wait_for_selector(".v2v", timeout=PATIENCE_MS)
     found.until("get('layout') === 'rows' && get('embedded') && get('followUpEmbedded')")
+    assert found.page.evaluate("window.told[0]") == "Reading chest", "the page is there before the scan"
     context.close()
     assert again.opened.read_text().split() == [again.url], "without --no-browser the page opens by itself"
     assert again.stop() == 0

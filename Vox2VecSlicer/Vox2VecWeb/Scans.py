@@ -41,12 +41,12 @@ def addToScene(scene: Any, volume: Volume, name: str) -> Any:
     values.SetName("HU")
     image.GetPointData().SetScalars(values)
     node = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+    node.CreateDefaultDisplayNodes()
+    setWindow(node, *WINDOWS["Soft tissue"])  # before there are voxels, of which Slicer would make a histogram
     node.SetAndObserveImageData(image)
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy(np.asarray(volume.affine, float).ravel())
     node.SetIJKToRASMatrix(matrix)
-    node.CreateDefaultDisplayNodes()
-    setWindow(node, *WINDOWS["Soft tissue"])
     return node
 
 

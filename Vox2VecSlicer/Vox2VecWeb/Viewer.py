@@ -1,6 +1,7 @@
 """The viewer: a session over a scene, its windows, and the page that shows both."""
 
 import asyncio
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from Vox2VecWeb.Waiting import Waiting
 
 logger = logging.getLogger("Vox2Vec")
 TICK_SECONDS = 0.02
+TAB_SECONDS = 3.0
+"""So long the first tab may take to load before scans are read, which would slow it down."""
 LAYOUTS = ("four", "rows")
 
 
@@ -44,7 +47,8 @@ class Viewer:
         self.viewports = Viewports(self.application, server, self._onClick, self._onDragWindow)
         self.transfers = Transfers(self._onUploaded)
         self.opening = Opening(self.scene, self._onOpened, self._onFailed, self._onReading)
-        self.tabs = Tabs(self.page, self.session.requestDeviceDescription)
+        self._isSeen = asyncio.Event()
+        self.tabs = Tabs(self.page, self._onSeen)
         self.waiting = Waiting(self.page, self.session)
         self.readout = Readout(self.page, self.session, self.viewports)
         self.explore = Explore(self.page, self.session, self.viewports)
@@ -163,8 +167,17 @@ class Viewer:
 
     # Opening
 
+    def _onSeen(self) -> None:
+        """The first tab has loaded."""
+        self._isSeen.set()
+        self.session.requestDeviceDescription()
+
     async def _openFirst(self, scan: Path | None, followUp: Path | None) -> None:
         await self.page.server.ready
+        if scan is not None:
+            self._onReading(f"Reading {Scans.nameOf(scan)}")
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._isSeen.wait(), TAB_SECONDS)
         for path, target in ((scan, False), (followUp, True)):
             if path is not None:
                 await self._flushed(self.opening.open(path, target))

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import vtk
-from trame_slicer.rca_view import register_rca_factories
+from trame_slicer.rca_view import RemoteSliceViewFactory, RemoteThreeDViewFactory
 from trame_slicer.views import ViewLayoutDefinition
+from trame_slicer.views.render_scheduler import NoScheduleRendering
 from vtkmodules.vtkCommonCore import vtkCommand
 
 from Vox2VecSlicerLib.Layout import SOURCE_VIEWS, TARGET_VIEWS
@@ -77,7 +79,6 @@ class SliceWindow:
         interactor.AddObserver(vtkCommand.WindowResizeEvent, self._afterResize, -1.0)
         self._fitted: tuple[float, ...] = ()
         self._wasFitted = False
-        view.render_window().SetMultiSamples(0)
         self._drawn: tuple[int, int] | None = None
 
     def drawIfChanged(self) -> None:
@@ -198,16 +199,17 @@ class Viewports:
         onWindow: Callable[[str, float, float], None],
     ) -> None:
         manager = self._manager = application.core.view_manager
-        register_rca_factories(
-            manager,
-            server,
-            slice_view_ui_f=_nothing,
-            three_d_view_ui_f=_nothing,
-            rca_encoder="jpeg",
-            target_fps=FRAMES_PER_SECOND,
-            blur_fps=FRAMES_PER_SECOND,
-            interactive_quality=JPEG_QUALITY,
-        )
+        for kind in (RemoteSliceViewFactory, RemoteThreeDViewFactory):
+            factory = kind(
+                server,
+                populate_view_ui_f=None,  # no buttons inside the pictures
+                rca_encoder="jpeg",
+                target_fps=FRAMES_PER_SECOND,
+                blur_fps=FRAMES_PER_SECOND,
+                interactive_quality=JPEG_QUALITY,
+            )
+            factory._view_ctor = partial(_still, factory._view_ctor)
+            manager.register_factory(factory)
         self._callbacks = onClick, onWindow
         self._shown: list[str] = []
         self.slices: dict[str, SliceWindow] = {}
@@ -215,7 +217,6 @@ class Viewports:
         self.threeD = manager.create_view(
             ViewLayoutDefinition.threed_view(name=THREE_D, background_color=("#000000", "#000000"))
         )
-        self.threeD.render_window().SetMultiSamples(0)
         _drawOnce(self.threeD)
         self._hasSurface = False
         self.crosshair = application.scene.GetFirstNodeByClass("vtkMRMLCrosshairNode")
@@ -317,10 +318,14 @@ class Viewports:
         return {name: window.status() for name, window in self.slices.items()}
 
 
+def _still(make: Callable[..., Any], **options: Any) -> Any:
+    """A view that is not drawn while it is made: that would be sixty times, half a second. And without antialiasing,
+    which takes ten times as long where there is no GPU."""
+    view = make(scheduled_render_strategy=NoScheduleRendering(), **options)
+    view.render_window().SetMultiSamples(0)
+    return view
+
+
 def _drawOnce(view: Any) -> None:
     """One frame for each change: with two qualities every frame would be drawn a second time when it is still."""
     view._scheduled_render._scheduler.update_quality(JPEG_QUALITY, JPEG_QUALITY)
-
-
-def _nothing(*_: Any) -> None:
-    """No buttons inside the pictures."""
