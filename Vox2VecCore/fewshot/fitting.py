@@ -327,9 +327,7 @@ def _logistic(
     vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray, start: LinearMaps, steps: int
 ) -> LinearMaps:
     """Weighted cross-entropy of standardised features plus a quadratic penalty."""
-    x = torch.from_numpy(vectors)
-    mean, scale = x.mean(0), x.std(0).clamp_min(1e-6)
-    z = (x - mean) / scale
+    z, mean, scale = _standardised(vectors)
     target, w = torch.from_numpy(index), torch.from_numpy((weights / weights.sum()).astype(np.float32))
     begin = torch.from_numpy(start.weight) * scale[:, None]
     offset = torch.from_numpy(start.bias) + mean @ torch.from_numpy(start.weight)
@@ -354,9 +352,7 @@ def _perceptron(
     vectors: NDArray[np.float32], index: NDArray[np.int64], weights: NDArray, classes: int, check: Callable[[], None]
 ) -> LinearMaps:
     """A small multilayer perceptron; noise on its input keeps it smooth."""
-    x = torch.from_numpy(vectors)
-    mean, scale = x.mean(0), x.std(0).clamp_min(1e-6)
-    z = (x - mean) / scale
+    z, mean, scale = _standardised(vectors)
     target, w = torch.from_numpy(index), torch.from_numpy((weights / weights.sum()).astype(np.float32))
     random = torch.Generator().manual_seed(0)
 
@@ -380,6 +376,13 @@ def _perceptron(
     return LinearMaps(
         weight.numpy(), (bias.detach() - mean @ weight).numpy(), second.detach().numpy(), out_bias.detach().numpy()
     )
+
+
+def _standardised(vectors: NDArray[np.float32]) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors (n, C) with mean 0 and deviation 1 of every component; the mean and deviation that they had."""
+    x = torch.from_numpy(vectors)
+    mean, scale = x.mean(0), x.std(0).clamp_min(1e-6)
+    return (x - mean) / scale, mean, scale
 
 
 def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
