@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -255,6 +256,17 @@ def test_one_scan_to_one_file(run: Run) -> None:
     assert probability.dtype == np.float32 and probability.min() >= 0 and probability.max() <= 1
     assert both > 0 and probability[array == LUNG].mean() > probability[array == 0].mean()
     assert not list(Path().glob("volumes*"))
+
+
+def test_structures_of_one_name_are_told_apart_in_volumes(run: Run) -> None:
+    named = Head.load("head.safetensors")
+    replace(named, classes=tuple(replace(each, name="organ") for each in named.classes)).save("same.safetensors")
+    ml = [
+        answer(run, "head", "apply", "scan.nii.gz", "--head", f"{which}.safetensors", "-o", "out")["scans"][0]["ml"]
+        for which in ("head", "same")
+    ]
+    assert list(ml[1]) == ["organ (2)", "organ (5)"] and list(ml[1].values()) == list(ml[0].values())
+    assert [row[1] for row in rows(Path("out/volumes.csv"))[1:]] == ["organ (2)", "organ (5)"]
 
 
 def test_a_folder_of_scans_goes_on_after_a_bad_one(run: Run) -> None:

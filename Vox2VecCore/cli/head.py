@@ -327,12 +327,14 @@ class _Job:
     def _noted(
         self, scan: "Scan", results: "Results", volumes: dict[int, float], seconds: float | None
     ) -> dict[str, Any]:
+        from Vox2VecCore.fewshot.classes import told_apart
+
         if self.table is not None:
             self.table.add(scan.name, volumes)
         return {
             "scan": str(scan.path),
             "labels": str(results.labels),
-            "ml": {each.name: round(volumes[each.value], 3) for each in self.head.structures},
+            "ml": {name: round(volumes[value], 3) for value, name in told_apart(self.head.structures).items()},
             "seconds": seconds,
         }
 

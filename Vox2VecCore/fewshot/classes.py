@@ -1,5 +1,6 @@
 """The classes of a head: what a stroke's value stands for."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -51,6 +52,12 @@ class ClassNote:
         """The class with what this says about it."""
         terminology = self.terminology or each.terminology
         return replace(each, name=self.name, colour=self.colour or each.colour, terminology=terminology)
+
+
+def told_apart(classes: Sequence[HeadClass]) -> dict[int, str]:
+    """Names by value, with the value where several classes share one."""
+    count = Counter(each.name for each in classes)
+    return {each.value: each.name if count[each.name] == 1 else f"{each.name} ({each.value})" for each in classes}
 
 
 def classes_of(

@@ -13,7 +13,7 @@ import numpy as np
 from Vox2VecCore.dicom_segments import SUFFIX as DICOM_SUFFIX
 from Vox2VecCore.dicom_segments import check_source, segment_volumes_ml, write_dicom_segments
 from Vox2VecCore.errors import HeadError, VolumeError
-from Vox2VecCore.fewshot.classes import HeadClass
+from Vox2VecCore.fewshot.classes import HeadClass, told_apart
 from Vox2VecCore.fewshot.segmenting import Segmentation, volumes_ml
 from Vox2VecCore.paths import alone, replace_file
 from Vox2VecCore.slicer_segments import SUFFIX, FileSegment, write_segments
@@ -118,7 +118,7 @@ class VolumeTable:
 
         :raises HeadError: if the table cannot be written.
         """
-        self._rows += [[scan, each.name, f"{volumes_ml[each.value]:.3f}"] for each in self._structures]
+        self._rows += [[scan, name, f"{volumes_ml[value]:.3f}"] for value, name in told_apart(self._structures).items()]
         self._write()
 
     def _write(self) -> None:
