@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import slicer
+import vtk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -218,6 +219,24 @@ def test_the_segmentation_refers_to_its_volume():
     node = small()
     result = newSegmentation(slicer.mrmlScene, "result", node)
     assert result.GetNodeReference(result.GetReferenceImageGeometryReferenceRole()) is node
+
+
+def test_the_segmentation_comes_into_the_study_of_its_volume(scene):
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def listed(_scene, _event, node):  # Slicer's own plugins do it there
+        if node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLSegmentationNode"):
+            hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
+
+    tag = scene.AddObserver(scene.NodeAddedEvent, listed)
+    node = small()
+    patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "patient")
+    study = hierarchy.CreateStudyItem(patient, "study")
+    hierarchy.SetItemParent(hierarchy.GetItemByDataNode(node), study)
+    result = newSegmentation(scene, "result", node)
+    assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(result)) == study
+    scene.RemoveObserver(tag)
 
 
 def test_the_writer_leaves_nothing_in_the_scene(bed, scene):

@@ -34,11 +34,18 @@ ON_GRID = 1e-3
 
 
 def newSegmentation(scene: "vtkMRMLScene", name: str, volumeNode: "vtkMRMLVolumeNode") -> "vtkMRMLSegmentationNode":
-    """A segmentation on the grid of a volume, which it refers to (DICOM export needs that), under its transform."""
+    """A segmentation on the grid of a volume, which it refers to, in its study, under its transform.
+
+    DICOM export needs reference and study.
+    """
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.GetSegmentation().SetSourceRepresentationName(BINARY_LABELMAP)
     refer(node, volumeNode)
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item, theirs = (0 if hierarchy is None else hierarchy.GetItemByDataNode(each) for each in (node, volumeNode))
+    if item and theirs:
+        hierarchy.SetItemParent(item, hierarchy.GetItemParent(theirs))
     return node
 
 
