@@ -209,6 +209,8 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.segment.enter()
 
     def _poll(self) -> None:
+        if slicer.mrmlScene.IsBatchProcessing():
+            return  # a scene is half loaded, and a progress bar let the timer through
         busy = self.session.poll(WORKER_SHARE_SECONDS if self.session.busy else 0.0)
         busy = self.heads.batch.poll() or busy
         if not busy and not self.parent.isEntered:

@@ -85,9 +85,7 @@ def test_clear_takes_the_points_away(panel, embedded) -> None:
 def test_place_mode_by_button_and_by_key(panel, embedded) -> None:
     interaction = slicer.app.applicationLogic().GetInteractionNode()
     selection = slicer.app.applicationLogic().GetSelectionNode()
-    panel.press(
-        panel.ui.positivePlaceWidget.placeButton()
-    ) if False else panel.ui.positivePlaceWidget.placeButton().click()
+    panel.ui.positivePlaceWidget.placeButton().click()
     assert interaction.GetCurrentInteractionMode() == interaction.Place
     assert selection.GetActivePlaceNodeID() == panel.session.points.positiveNode.GetID()
     panel.desktop.panel.activateWindow()
@@ -98,6 +96,11 @@ def test_place_mode_by_button_and_by_key(panel, embedded) -> None:
     assert selection.GetActivePlaceNodeID() == panel.session.points.negativeNode.GetID()
     panel.desktop.panel.exit()
     assert interaction.GetCurrentInteractionMode() != interaction.Place, "the next click belongs to another module"
+    panel.desktop.panel.enter()
+    interaction.SetCurrentInteractionMode(interaction.AdjustWindowLevel)
+    panel.desktop.panel.exit()
+    assert interaction.GetCurrentInteractionMode() == interaction.AdjustWindowLevel, "what is not ours stays"
+    interaction.SwitchToViewTransformMode()
 
 
 def test_hover_toggle_by_key(panel, embedded) -> None:

@@ -113,6 +113,29 @@ def test_the_layout_is_known_once_slicer_has_started(panel, desktop, monkeypatch
     assert slicer.mrmlScene in known
 
 
+def test_a_scene_is_added_to_one_that_is_there_already(panel, embedded, tmp_path, monkeypatch) -> None:
+    from Vox2VecSlicerLib import Points
+
+    panel.session.points.addPositive((0.0, 0.0, 0.0))
+    panel.finish()
+    path = tmp_path / "scene.mrb"
+    assert slicer.util.saveScene(str(path))
+    made: list[str] = []
+    new = Points.newPointList
+
+    def counted(*given: object, **more: object) -> object:
+        made.append(str(given[1]))
+        assert len(made) < 9, "and so on without an end"
+        return new(*given, **more)
+
+    monkeypatch.setattr(Points, "newPointList", counted)
+    slicer.mrmlScene.ReadFromMRB(str(path), False)
+    panel.finish()
+    assert made == [], "the lists come with the scene"
+    assert panel.session.state.volume is not embedded and panel.session.isEmbedded(panel.session.state.volume)
+    assert len(panel.session.points.positive) == 1
+
+
 def test_leaving_and_entering_keeps_what_was_chosen(panel, add_ct) -> None:
     ct = add_ct()
     panel.ui.volumeSelector.setCurrentNode(ct)

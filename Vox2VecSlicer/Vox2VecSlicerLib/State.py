@@ -180,6 +180,8 @@ class ModuleState:
         return {name: getattr(self, name) for name in self.NAMES}
 
     def _onModified(self, _caller: Any = None, _event: Any = None) -> None:
+        if self._scene.IsImporting():
+            return  # the nodes that are referred to are not there yet; :meth:`follow` comes when they are
         before, self._known = self._known, self._values()
         for name, value in self._known.items():
             if before.get(name) != value:

@@ -74,7 +74,8 @@ class ExplorePanel:
     def leave(self) -> None:
         """Stop placing points: the next click belongs to another module."""
         for widget in (self._ui.positivePlaceWidget, self._ui.negativePlaceWidget):
-            widget.setPlaceModeEnabled(False)
+            if widget.placeModeEnabled:  # else it would end what the mouse does otherwise, such as window and level
+                widget.setPlaceModeEnabled(False)
 
     @staticmethod
     def _count(node) -> str:

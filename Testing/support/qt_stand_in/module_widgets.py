@@ -67,7 +67,7 @@ class qSlicerMarkupsPlaceWidget(like_pythonqt(QtWidgets.QWidget)):  # type: igno
             selection.SetActivePlaceNodeID(self._node.GetID())
             interaction.SetPlaceModePersistence(int(self._multiple == self.ForcePlaceMultipleMarkups))
             interaction.SetCurrentInteractionMode(interaction.Place)
-        elif interaction is not None and self._placing():
+        elif interaction is not None and self._node is not None:
             interaction.SwitchToViewTransformMode()
 
     def _placing(self) -> bool:
