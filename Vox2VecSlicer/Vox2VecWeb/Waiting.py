@@ -9,6 +9,8 @@ from Vox2VecWeb.Page import Page
 UNSEEN_SECONDS = 0.4
 """What is done by then is not mentioned: the panel would jump at every click."""
 UNASKED = "Looking at this computer"
+SPREADING = "Preparing to spread similarity"
+"""Of this the legend tells when somebody waits for it."""
 
 
 class Waiting:
@@ -29,11 +31,19 @@ class Waiting:
         """Bring the page up to date."""
         self._page.show(progress=self._now())
 
+    def _embeds(self) -> bool:
+        """Whether a scan is being embedded, perhaps between two steps of which something else is done."""
+        session = self._session
+        scans = (session.state.volume, session.state.target)
+        return any(each is not None and session.embeddings.isUnderWay(each) for each in scans)
+
     def _now(self) -> dict[str, Any] | None:
         progress = self._session._worker.progress
         if progress is None or progress.title == UNASKED:
             self._title = ""
             return {"title": self.reading, "stage": "", "percent": None, "left": ""} if self.reading else None
+        if progress.title == SPREADING:
+            return self._page.state.progress if self._embeds() else None
         now = time.monotonic()
         if progress.title != self._title:
             self._title, self._began = progress.title, now
