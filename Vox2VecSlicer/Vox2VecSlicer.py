@@ -110,8 +110,10 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(scene, scene.StartImportEvent, self.onSceneStartImport)
+        self.addObserver(scene, scene.StartRestoreEvent, self.onSceneStartImport)
         self.addObserver(scene, scene.EndCloseEvent, self.onSceneReplaced)
         self.addObserver(scene, scene.EndImportEvent, self.onSceneReplaced)
+        self.addObserver(scene, scene.EndRestoreEvent, self.onSceneReplaced)
         self.logic = logic
 
     def _makePanels(self) -> None:
@@ -194,7 +196,7 @@ class Vox2VecSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.segment.release()
 
     def onSceneStartImport(self, _caller=None, _event=None) -> None:
-        """A scene is about to be loaded."""
+        """A scene, or a view of it that was stored, is about to be loaded."""
         self.setupPanel.holdMachineChoices()
 
     def onSceneReplaced(self, _caller=None, _event=None) -> None:

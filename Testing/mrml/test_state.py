@@ -85,3 +85,15 @@ def test_after_closing_the_scene_everything_is_told_again(state, slicer_app):
     state.follow()
     assert heard == list(state.NAMES)
     assert state.balance == 0.5
+
+
+def test_while_a_scene_is_loaded_or_restored_nothing_is_told(session, scene):
+    told = []
+    session.state.changed.connect(told.append)
+    for state in (scene.ImportState, scene.RestoreState):
+        scene.StartState(state)
+        session.state.balance += 0.1
+        assert told == []
+        scene.EndState(state)
+        assert "balance" in told
+        told.clear()

@@ -109,7 +109,8 @@ class Session(ExploreActions, SegmentActions):
         self._watchScans()
         scene = self.scene
         self._observers.add(scene, scene.StartCloseEvent, self._onStartClose)
-        self._observers.add(scene, [scene.EndCloseEvent, scene.EndImportEvent], self._onNewScene)
+        events = [scene.EndCloseEvent, scene.EndImportEvent, scene.EndRestoreEvent]
+        self._observers.add(scene, events, self._onNewScene)
         self._observers.add(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeRemoved)
 
     def _freeMemory(self) -> None:

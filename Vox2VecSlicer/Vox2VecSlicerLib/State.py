@@ -144,7 +144,8 @@ class ModuleState:
         self._known = self._values()
 
     def follow(self) -> None:
-        """Take the node of the scene as it is now (after closing or loading) and tell about every parameter."""
+        """Take the node of the scene as it is now (after closing, loading or restoring a view of it) and tell about
+        every parameter."""
         self.node = self._bind()
         self._known = self._values()
         for name in self.NAMES:
@@ -180,7 +181,7 @@ class ModuleState:
         return {name: getattr(self, name) for name in self.NAMES}
 
     def _onModified(self, _caller: Any = None, _event: Any = None) -> None:
-        if self._scene.IsImporting():
+        if self._scene.IsImporting() or self._scene.IsRestoring():
             return  # the nodes that are referred to are not there yet; :meth:`follow` comes when they are
         before, self._known = self._known, self._values()
         for name, value in self._known.items():
