@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -91,15 +91,19 @@ def alone(final: Path) -> Iterator[None]:
     A process that was killed in such a block holds the others up for a few seconds only.
     """
     lock = final.with_name(f".{final.name}.lock")
-    until = time.monotonic() + PATIENCE_S
+    seen, until = None, time.monotonic() + PATIENCE_S
     while True:
         try:
             os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             break
         except FileExistsError:
-            if time.monotonic() > until:
-                lock.unlink(missing_ok=True)
-                until = time.monotonic() + PATIENCE_S
+            with suppress(FileNotFoundError):
+                state = lock.stat()
+                holder = (state.st_ino, state.st_mtime_ns)
+                if holder != seen:  # patience is with one process, not with all that come before
+                    seen, until = holder, time.monotonic() + PATIENCE_S
+                elif time.monotonic() > until:
+                    lock.unlink()
         except PermissionError:  # on Windows also a lock that is vanishing at this moment
             if os.name != "nt" or time.monotonic() > until:
                 raise

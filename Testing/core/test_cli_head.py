@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -327,7 +328,7 @@ def test_processes_share_the_scans(run: Run, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_one_table_of_many_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody's rows get lost, and a lock that a killed process left holds nobody up for long."""
-    monkeypatch.setattr(paths, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(paths, "PATIENCE_S", 0.5)
     (tmp_path / ".volumes.csv.lock").touch()
     names = [f"s{n:02d}" for n in range(40)]
     liver = HeadClass(2, "liver", (1, 0, 0))
@@ -342,6 +343,23 @@ def test_one_table_of_many_writers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         list(threads.map(write, range(4)))
     assert rows(tmp_path / "volumes.csv")[1:] == [[name, "liver", "1.000"] for name in names]
     assert [path.name for path in tmp_path.iterdir()] == ["volumes.csv"]
+
+
+def test_who_waits_for_many_breaks_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "PATIENCE_S", 0.5)
+    busy: list[int] = []
+    together: list[int] = []
+
+    def take(number: int) -> None:
+        with paths.alone(tmp_path / "table.csv"):
+            busy.append(number)
+            time.sleep(0.1)
+            together.append(len(busy))
+            busy.remove(number)
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(take, range(8)))
+    assert together == [1] * 8
 
 
 def test_a_bad_scan_of_one_process_does_not_stop_the_other(run: Run) -> None:
