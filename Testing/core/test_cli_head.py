@@ -466,4 +466,6 @@ def test_bad_heads_scans_and_outputs_are_refused(run: Run) -> None:
     assert "no such folder" in said("scan.nii.gz", out="absent/labels.nii.gz")
     assert "cannot be written to" in said("scan.nii.gz", out="strokes.nii.gz/out")
     assert "is read by this command" in said("scan.nii.gz", out="scan.nii.gz")
+    assert "label maps are written as" in said("scan.nii.gz", out="labels.txt")
+    assert not Path("labels.txt").exists()
     assert "holds the scan" in said("scans/a.nii.gz", out="scans")

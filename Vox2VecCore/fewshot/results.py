@@ -147,8 +147,16 @@ def _rows_of(table: Path) -> list[list[str]]:
 
 
 def is_file_name(path: Path) -> bool:
-    """Whether ``--out`` names a label map and not a folder."""
-    return path.name.endswith(SUFFIXES) and not path.is_dir()
+    """Whether ``--out`` names a label map and not a folder.
+
+    :raises VolumeError: if it may be meant as a file of a kind that label maps are not written in.
+    """
+    if path.is_dir() or path.name.endswith(SUFFIXES):
+        return not path.is_dir()
+    if path.suffix[1:2].isalpha():
+        endings = ", ".join(SUFFIXES)
+        raise VolumeError(f"{path}: label maps are written as {endings}; make the folder first if it shall be one.")
+    return False
 
 
 def make_folder(folder: Path) -> None:
