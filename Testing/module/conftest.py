@@ -117,6 +117,8 @@ def clean(app: App, desktop: Desktop) -> Iterator[None]:
     yield
     desktop.close_module()
     slicer.mrmlScene.Clear(0)
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):  # singletons stay, without what makes a view of them
+        slicer.mrmlScene.RemoveNode(node)
     assert failures.recorded == []
     assert app.errors == []
 
