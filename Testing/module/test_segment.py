@@ -54,6 +54,16 @@ def test_editor_gets_its_nodes_in_the_right_order(panel, embedded) -> None:
     assert editor.mrmlSegmentEditorNode().GetSingletonTag() != "SegmentEditor"
 
 
+def test_the_editor_follows_another_choice_of_strokes(panel, embedded) -> None:
+    panel.ui.segmentSection.collapsed = False
+    panel.breathe()
+    other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Other strokes")
+    other.SetReferenceImageGeometryParameterFromVolumeNode(embedded)
+    panel.session.state.strokes = other
+    panel.breathe()
+    assert panel.ui.segmentEditorWidget.segmentationNode() is other
+
+
 def test_leaving_takes_views_and_keys_from_the_editor(panel, embedded) -> None:
     editor = panel.ui.segmentEditorWidget
     panel.ui.segmentSection.collapsed = False

@@ -80,6 +80,17 @@ def test_one_node_is_used_again(views, scene):
     )
 
 
+def test_a_display_node_that_was_deleted_is_made_again(views, scene):
+    node = volumeNode()
+    views.state.volume = node
+    overlay = views.fill("similarity", scanOf(node))
+    views.update()
+    scene.RemoveNode(overlay.node.GetDisplayNode())
+    views.update()
+    assert overlay.node.GetDisplayNode().GetWindowLevelMax() == 100
+    assert not overlay.node.GetDisplayNode().GetSaveWithScene()
+
+
 def test_former_foregrounds_come_back(views):
     node, former = volumeNode(), volumeNode(name="PET")
     views.state.volume = node

@@ -1,6 +1,6 @@
 """The overlay in front of a scan: one volume that is used again and again, never saved with the scene."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import slicer
@@ -136,7 +136,7 @@ class Overlay:
         """Colours of a table from ``lowest`` to ``highest``; lower values are transparent."""
         if self.node is None or self._colors:
             return
-        display = self.node.GetDisplayNode()
+        display = self._display(self.node)
         wasModifying = display.StartModify()
         display.SetAndObserveColorNodeID(colorTable(self._scene, table).GetID())
         display.AutoWindowLevelOff()
@@ -171,12 +171,18 @@ class Overlay:
         className = "vtkMRMLVectorVolumeNode" if self._colors else "vtkMRMLScalarVolumeNode"
         node = self._scene.AddNewNodeByClass(className, self._name)
         node.SetAttribute(Volumes.OVERLAY, self._name)
-        node.CreateDefaultDisplayNodes()
-        display = node.GetDisplayNode()
-        for each in (node, display):
-            each.SetSaveWithScene(False)
-        display.AutoWindowLevelOff()  # which would look through all voxels
-        display.SetWindowLevelMinMax(0, 255)
+        node.SetSaveWithScene(False)
+        self._display(node)
         self._node, self._scan = node, None
         self._images.clear()
         return node
+
+    @staticmethod
+    def _display(node: "vtkMRMLVolumeNode") -> Any:
+        """How the volume is displayed; made anew if somebody has removed that."""
+        if node.GetDisplayNode() is None:
+            node.CreateDefaultDisplayNodes()
+            node.GetDisplayNode().SetSaveWithScene(False)
+            node.GetDisplayNode().AutoWindowLevelOff()  # which would look through all voxels
+            node.GetDisplayNode().SetWindowLevelMinMax(0, 255)
+        return node.GetDisplayNode()

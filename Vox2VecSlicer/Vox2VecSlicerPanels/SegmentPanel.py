@@ -56,7 +56,8 @@ class SegmentPanel:
         actions.follow(session.state.changed, self._follow)
 
     def _follow(self, name: str) -> None:
-        if name == "volume" and self._entered and not self._ui.segmentSection.collapsed:
+        chosen = name in ("volume", "strokes") and getattr(self._session.state, name) is not None
+        if chosen and self._entered and not self._ui.segmentSection.collapsed:
             self.showEditor(True)
         if name in ("strokes", "result", "volume"):
             self.refresh()
