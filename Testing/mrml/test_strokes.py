@@ -254,7 +254,7 @@ def test_the_preview_shows_what_the_head_says_voxel_by_voxel(painted):
     expected = np.argwhere(part.turned(said(painted).array) == 2) + part.first
     found = segmentVoxels(node, segmentIDs(node)[0], painted.state.volume)
     assert len(expected) > 10
-    assert {tuple(v) for v in found} == {tuple(v) for v in expected}
+    assert not {tuple(v) for v in found} ^ {tuple(v) for v in expected}
     assert node.GetDisplayNode().GetVisibility()
     assert not node.GetSaveWithScene()
 

@@ -165,7 +165,9 @@ def _as_expected(fault: Fault | None, tests: str) -> bool:
 
 
 def _run(tests: str, library: Path) -> int:
-    options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-o", f"pythonpath=. {library}"]
+    # Nobody reads why a test failed, and to tell how large sets differ takes pytest minutes.
+    options = ["-x", "-q", "--no-header", "--tb=no", "--assert=plain", "-p", "no:cacheprovider"]
+    options += ["-o", f"pythonpath=. {library}"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, tests],
         cwd=REPOSITORY,
