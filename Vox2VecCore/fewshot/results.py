@@ -151,12 +151,13 @@ def is_file_name(path: Path) -> bool:
 
     :raises VolumeError: if it may be meant as a file of a kind that label maps are not written in.
     """
-    if path.is_dir() or path.name.endswith(SUFFIXES):
-        return not path.is_dir()
-    if path.suffix[1:2].isalpha():
+    if path.is_dir():
+        return False
+    is_file = path.name.endswith(SUFFIXES)
+    if not is_file and path.suffix[1:2].isalpha():
         endings = ", ".join(SUFFIXES)
         raise VolumeError(f"{path}: label maps are written as {endings}; make the folder first if it shall be one.")
-    return False
+    return is_file
 
 
 def make_folder(folder: Path) -> None:
